@@ -1,0 +1,1 @@
+"""Long-lived Ray actors, thin shells over the services."""

@@ -1,0 +1,95 @@
+"""The executor: a Ray actor that holds the slots of one node and runs the worker agent in them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from airavata_scheduler import __version__
+from airavata_scheduler.adapters.actor_calls.proxies import LifecycleProxy, SchedulerProxy
+from airavata_scheduler.adapters.worker_channel.ray import RayWorkerChannel
+from airavata_scheduler.platform.domain.messages import Hello
+from airavata_scheduler.platform.domain.request import Capacity
+from airavata_scheduler.worker.agent import Agent
+
+_LOG = structlog.get_logger(__name__)
+_AGAIN_S = 2.0
+
+
+class Executor:
+    """One per node. It needs no database, only the service actors.
+
+    ``scratch`` is a directory of the head; a node on which it cannot be made uses its own temporary directory.
+    """
+
+    def __init__(self, name: str, resource: str, node_id: str, capacity: Capacity, scratch: str, version: str) -> None:
+        if version != __version__:
+            message = f"this node has airavata-scheduler {__version__}, the head has {version}: install the same version"
+            raise RuntimeError(message)
+        self._resource = resource
+        self._scratch = _directory(Path(scratch), name)
+        self._hello = Hello(
+            name=name,
+            resource=resource,
+            host=socket.gethostname(),
+            node_id=node_id,
+            pid=os.getpid(),
+            version=__version__,
+            capacity=capacity,
+            facts={"python": sys.version.split()[0]},
+        )
+        self._agent: Agent | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    async def ping(self) -> dict[str, Any]:
+        """Start the agent if it does not run; what it does now."""
+        if self._running is None or self._running.done():
+            self._running = asyncio.get_running_loop().create_task(self._run())
+        agent = self._agent
+        doing = agent.snapshot() if agent else None
+        return {
+            "pid": os.getpid(),
+            "version": __version__,
+            "spawners": agent.spawner_pids() if agent else [],
+            "running": doing.running if doing else 0,
+        }
+
+    async def stop(self) -> None:
+        """End all tasks, give them back and leave."""
+        if self._agent:
+            self._agent.stop()
+        if self._running:
+            await self._running
+
+    async def _run(self) -> None:
+        channel = RayWorkerChannel(SchedulerProxy(), LifecycleProxy())
+        self._agent = Agent(channel, self._hello, self._scratch)
+        try:
+            await self._agent.run()
+        except Exception:
+            # The keeper pings again, and that starts anew.
+            _LOG.exception("the agent ended", again_in_s=_AGAIN_S)
+            await asyncio.sleep(_AGAIN_S)
+
+    def __repr__(self) -> str:
+        doing = self._agent.snapshot() if self._agent else None
+        return f"Executor(resource={self._resource}, running={doing.running if doing else 0}/{self._hello.capacity.cpu:g})"
+
+
+def _directory(wanted: Path, name: str) -> Path:
+    for root in (wanted, Path(tempfile.gettempdir()) / f"airavata-scratch-{os.getuid()}"):
+        try:
+            (root / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            _LOG.warning("scratch directory cannot be used", path=str(root), error=str(error))
+        else:
+            return root / name
+    message = f"no scratch directory can be made, neither {wanted} nor below {tempfile.gettempdir()}"
+    raise RuntimeError(message)

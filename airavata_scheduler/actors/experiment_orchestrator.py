@@ -1,0 +1,67 @@
+"""The `ExperimentOrchestrator` actor: submissions, life cycle, gates, progress."""
+
+from __future__ import annotations
+
+from airavata_scheduler.actors.service import ServiceActor
+from airavata_scheduler.adapters.actor_calls.handles import nudge
+from airavata_scheduler.adapters.actor_calls.proxies import LifecycleProxy, MoverProxy, SchedulerProxy
+from airavata_scheduler.bootstrap import Stores, experiment_orchestrator
+from airavata_scheduler.platform.domain.views import Explanation, ExperimentView
+from airavata_scheduler.platform.interfaces import Derivation, Submission, Validation
+from airavata_scheduler.platform.ports.repository import Fence
+from airavata_scheduler.platform.services.orchestrator import ExperimentOrchestratorService
+
+
+class ExperimentOrchestrator(ServiceActor):
+    """See `interfaces.ExperimentOrchestrator`."""
+
+    lease = "experiment-orchestrator"
+
+    def build(self, stores: Stores, fence: Fence) -> ExperimentOrchestratorService:
+        scheduler, lifecycle = SchedulerProxy(), LifecycleProxy()
+
+        async def notify_canceled(workers: object) -> None:
+            # A nudge: when it is lost, the workers learn of it with their next heartbeat.
+            lifecycle.handle.tell("notify_canceled", workers)
+
+        return experiment_orchestrator(
+            stores,
+            fence,
+            MoverProxy(),
+            scheduler.current_plan,
+            wake_scheduler=nudge(scheduler.handle, "wake"),
+            notify_canceled=notify_canceled,
+        )
+
+    async def validate(self, submission: Submission) -> Validation:
+        return await (await self.service()).validate(submission)
+
+    async def submit(self, actor: str, submission: Submission) -> ExperimentView:
+        return await (await self.service()).submit(actor, submission)
+
+    async def start(self, actor: str, experiment: str) -> ExperimentView:
+        return await (await self.service()).start(actor, experiment)
+
+    async def cancel(self, actor: str, experiment: str, reason: str = "") -> ExperimentView:
+        return await (await self.service()).cancel(actor, experiment, reason)
+
+    async def pause(self, actor: str, experiment: str, reason: str = "") -> ExperimentView:
+        return await (await self.service()).pause(actor, experiment, reason)
+
+    async def resume(self, actor: str, experiment: str) -> ExperimentView:
+        return await (await self.service()).resume(actor, experiment)
+
+    async def retry(self, actor: str, experiment: str) -> ExperimentView:
+        return await (await self.service()).retry(actor, experiment)
+
+    async def derive(self, actor: str, experiment: str, derivation: Derivation) -> ExperimentView:
+        return await (await self.service()).derive(actor, experiment, derivation)
+
+    async def delete(self, actor: str, experiment: str) -> None:
+        await (await self.service()).delete(actor, experiment)
+
+    async def explain(self, experiment: str, step: str | None, index: int | None) -> Explanation:
+        return await (await self.service()).explain(experiment, step, index)
+
+    async def advance(self) -> None:
+        await (await self.service()).advance()

@@ -1,0 +1,298 @@
+"""The keeper: the Ray driver among our processes. Makes actors, executors and the API, and sees that they live.
+
+`python -m airavata_scheduler.actors.keeper --home DIR`, started and watched by the supervisor. Ray restarts what died; the
+keeper notices what hangs (a ping that is not answered), kills it, and Ray restarts it then. Every second it writes what it
+found to `<home>/run/cluster.json`. It holds no state: a new keeper adopts what runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+import structlog
+from ray.exceptions import RayActorError, RayError
+
+from airavata_scheduler import __version__
+from airavata_scheduler.actors.credential_vault import CredentialVault
+from airavata_scheduler.actors.data_mover import DataMover
+from airavata_scheduler.actors.executor import Executor
+from airavata_scheduler.actors.experiment_orchestrator import ExperimentOrchestrator
+from airavata_scheduler.actors.options import executor_options, service_options
+from airavata_scheduler.actors.resource_registry import ResourceRegistry
+from airavata_scheduler.actors.service import ServiceActor
+from airavata_scheduler.actors.task_scheduler import TaskScheduler
+from airavata_scheduler.actors.worker_lifecycle import WorkerLifecycle
+from airavata_scheduler.adapters.actor_calls.handles import (
+    LIFECYCLE,
+    MOVER,
+    NAMESPACE,
+    ORCHESTRATOR,
+    REGISTRY,
+    SCHEDULER,
+    VAULT,
+)
+from airavata_scheduler.adapters.compute.ray import RayCompute
+from airavata_scheduler.api.serve import ServedApi
+from airavata_scheduler.bootstrap import default_storage, identity_store, open_stores
+from airavata_scheduler.platform.ports.compute import Node
+from airavata_scheduler.platform.services.identity import ensure_admin
+from airavata_scheduler.settings import Settings, write_private
+
+_LOG = structlog.get_logger(__name__)
+_CLASSES: Mapping[str, type[ServiceActor]] = {
+    SCHEDULER: TaskScheduler,
+    LIFECYCLE: WorkerLifecycle,
+    ORCHESTRATOR: ExperimentOrchestrator,
+    REGISTRY: ResourceRegistry,
+    VAULT: CredentialVault,
+    MOVER: DataMover,
+}
+_PERIOD_S = 1.0
+_PING_LIMIT_S = 12.0
+_API_LIMIT_S = 15.0
+
+
+class Watched:
+    """An actor that is pinged. ``pid`` is that of its last answer."""
+
+    def __init__(self, name: str, role: str, handle: Any) -> None:
+        self.name = name
+        self.role = role
+        self.handle = handle
+        self.pid = 0
+        self.answer: Mapping[str, Any] = {}
+        self._ping: Any = None
+        self._since_s = 0.0
+        self.healthy = False
+
+    def look(self, now_s: float) -> bool:
+        """Collect the answer to the ping under way and send the next. False if the actor is gone for good."""
+        if self._ping is None:
+            self._ping, self._since_s = self.handle.ping.remote(), now_s
+            return True
+        ready, _ = ray.wait([self._ping], timeout=0)
+        if ready:
+            return self._collect(now_s)
+        if now_s - self._since_s > _PING_LIMIT_S:
+            self._end_hung()
+        elif now_s - self._since_s > _PING_LIMIT_S / 2:
+            self.healthy = False
+        return True
+
+    def _collect(self, now_s: float) -> bool:
+        try:
+            self.answer = ray.get(self._ping)
+            self.pid, self.healthy = self.answer["pid"], True
+        except RayActorError as error:
+            self.healthy = False
+            if "no_restart" in str(error) or not _may_restart(error):
+                return False
+        except Exception as error:
+            self.healthy = False
+            _LOG.warning("an actor is not well", actor=self.name, error=str(error)[:500])
+        self._ping, self._since_s = self.handle.ping.remote(), now_s
+        return True
+
+    def _end_hung(self) -> None:
+        _LOG.error("an actor does not answer and is killed", actor=self.name, pid=self.pid)
+        self.healthy = False
+        ray.kill(self.handle, no_restart=False)
+        self._ping = None
+
+
+def _may_restart(error: RayActorError) -> bool:
+    return type(error).__name__ == "ActorUnavailableError" or "restarting" in str(error).lower()
+
+
+class Keeper:
+    """See the module. All Ray calls are made from the main thread; a thread of its own writes the report, so that the
+    supervisor sees a hung keeper only when the process hangs as a whole."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = threading.Event()
+        self._report: dict[str, Any] = {"stage": "connecting", "healthy": False, "problems": []}
+        self._services: dict[str, Watched] = {}
+        self._executors: dict[str, Watched] = {}
+        self._compute = RayCompute(self._spawn_executor)
+        self._api = ServedApi(settings)
+        self._looked_at_s = time.monotonic()
+        self._head = ""
+
+    def stop(self, *_: object) -> None:
+        """End after the present look."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Connect, make what is missing, then look every second until told to stop."""
+        threading.Thread(target=self._write_reports, daemon=True).start()
+        self._connect()
+        asyncio.run(self._prepare_database())
+        self._stage("starting actors")
+        for name in _CLASSES:
+            self._services[name] = Watched(name, "actor", self._service(name))
+        self._look_at(self._services)
+        self._stage("starting the API")
+        self._api.start()
+        self._stage("running")
+        while not self._stop.is_set():
+            self._look()
+            self._stop.wait(_PERIOD_S)
+        self._leave()
+
+    # ------------------------------------------------------------------------------------------------------ starting
+
+    def _connect(self) -> None:
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS", "auto"),
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            configure_logging=False,
+        )
+        self._head = ray.get_runtime_context().get_node_id()
+
+    async def _prepare_database(self) -> None:
+        """The administrator, the default project and the storage resource: made once, harmless later."""
+        self._stage("preparing the database")
+        stores = open_stores(self._settings)
+        credentials = json.loads(self._settings.paths.admin.read_text())
+        await ensure_admin(identity_store(stores), credentials["username"], credentials["password"], time.time())
+        self._settings.storage_dir.mkdir(parents=True, exist_ok=True)
+        await stores.workers.ensure_storage(default_storage(self._settings))
+        await stores.engine.dispose()
+
+    def _service(self, name: str) -> Any:
+        """The running actor of this version, or a new one. One of another version is ended first."""
+        try:
+            handle = ray.get_actor(name, namespace=NAMESPACE)
+        except ValueError:
+            return self._new_service(name)
+        try:
+            if ray.get(handle.ping.remote(), timeout=_PING_LIMIT_S)["version"] == __version__:
+                return handle
+        except (RayError, TimeoutError) as error:
+            _LOG.warning("an actor that was found is replaced", actor=name, error=str(error)[:500])
+        ray.kill(handle, no_restart=True)
+        return self._new_service(name)
+
+    def _new_service(self, name: str) -> Any:
+        options = service_options(name, self._head)
+        return ray.remote(_CLASSES[name]).options(**options, get_if_exists=True).remote(str(self._settings.home))
+
+    def _spawn_executor(self, name: str, resource: str, node: Node) -> Any:
+        options = executor_options(name, node.node_id, node.capacity.cpu, node.capacity.gpu)
+        return (
+            ray.remote(Executor)
+            .options(**options, get_if_exists=True)
+            .remote(name, resource, node.node_id, node.capacity, str(self._settings.scratch_dir), __version__)
+        )
+
+    # ------------------------------------------------------------------------------------------------------- looking
+
+    def _look(self) -> None:
+        handles = self._compute.executors()
+        self._executors = {
+            name: self._executors.get(name) or Watched(name, "executor", handle) for name, handle in handles.items()
+        }
+        self._look_at(self._services)
+        for name in self._look_at(self._executors):
+            self._compute.forget(name)
+            del self._executors[name]
+        for name, watched in self._services.items():
+            if watched.handle is None:
+                watched.handle = self._new_service(name)
+        self._api.look()
+        self._looked_at_s = time.monotonic()
+        self._report = self._found()
+
+    def _look_at(self, group: dict[str, Watched]) -> list[str]:
+        now_s = time.monotonic()
+        gone = [name for name, watched in group.items() if not watched.look(now_s)]
+        for name in gone:
+            if group is self._services:
+                _LOG.error("an actor is gone and is made anew", actor=name)
+                self._services[name] = Watched(name, "actor", self._new_service(name))
+        return gone if group is not self._services else []
+
+    def _found(self) -> dict[str, Any]:
+        everything = [*self._services.values(), *self._executors.values()]
+        problems = [f"{watched.name} does not answer" for watched in everything if not watched.healthy]
+        if not self._executors:
+            problems.append("no node has an executor")
+        problems += self._api.problems
+        listed = [{"name": w.name, "role": w.role, "pid": w.pid} for w in everything if w.pid]
+        for watched in self._executors.values():
+            listed += [
+                {"name": f"{watched.name}/spawner-{i}", "role": "executor", "pid": pid}
+                for i, pid in enumerate(watched.answer.get("spawners", ()))
+            ]
+        listed += [{"name": name, "role": "api", "pid": pid} for name, pid in self._api.pids.items()]
+        workers = [
+            {"name": worker.name, "node_id": worker.node_id, "pid": worker.pid, "running": worker.facts.get("running", 0)}
+            for worker in self._compute.running({n: w.answer for n, w in self._executors.items() if w.healthy})
+        ]
+        return {
+            "stage": "running",
+            "healthy": not problems,
+            "problems": problems,
+            "processes": listed,
+            "workers": workers,
+        }
+
+    def _stage(self, stage: str) -> None:
+        _LOG.info("stage", stage=stage)
+        self._looked_at_s = time.monotonic()
+        self._report = {"stage": stage, "healthy": False, "problems": [stage], "processes": [], "workers": []}
+
+    def _write_reports(self) -> None:
+        """A report that is not renewed says so: a main thread that hangs in Ray must not look healthy."""
+        while True:
+            report = {"at": time.time(), **self._report}
+            silent_s = time.monotonic() - self._looked_at_s
+            if silent_s > _PING_LIMIT_S and report["stage"] == "running":
+                report |= {"healthy": False, "problems": [f"the keeper waits for Ray since {silent_s:.0f} s"]}
+            if silent_s < 6 * _PING_LIMIT_S or report["stage"] != "running":
+                write_private(self._settings.paths.cluster, json.dumps(report))
+            time.sleep(_PERIOD_S)
+
+    def _leave(self) -> None:
+        """On a cluster that is not ours, take away what we made; our own cluster ends as a whole."""
+        if self._settings.ray_address is None:
+            return
+        self._stage("leaving the cluster")
+        self._api.stop()
+        for watched in self._executors.values():
+            _quietly(lambda watched=watched: ray.get(watched.handle.stop.remote(), timeout=5))
+        for watched in [*self._executors.values(), *self._services.values()]:
+            _quietly(lambda watched=watched: ray.kill(watched.handle, no_restart=True))
+
+
+def _quietly(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except (RayError, TimeoutError, ValueError) as error:
+        _LOG.warning("not ended", error=str(error)[:500])
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, required=True)
+    keeper = Keeper(Settings.from_run(parser.parse_args().home))
+    signal.signal(signal.SIGTERM, keeper.stop)
+    signal.signal(signal.SIGINT, keeper.stop)
+    keeper.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The `TaskScheduler` actor: planning loop, claims, reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airavata_scheduler.actors.service import ServiceActor
+from airavata_scheduler.adapters.actor_calls.handles import ORCHESTRATOR, ActorHandle, nudge
+from airavata_scheduler.bootstrap import Stores, task_scheduler
+from airavata_scheduler.platform.domain.messages import Batch, Report
+from airavata_scheduler.platform.domain.request import Capacity
+from airavata_scheduler.platform.ports.repository import Fence
+from airavata_scheduler.platform.services.scheduler import TaskSchedulerService
+
+
+class TaskScheduler(ServiceActor):
+    """See `interfaces.TaskScheduler`."""
+
+    lease = "task-scheduler"
+
+    def build(self, stores: Stores, fence: Fence) -> TaskSchedulerService:
+        return task_scheduler(stores, fence, on_advance=nudge(ActorHandle(ORCHESTRATOR), "advance"))
+
+    async def plan(self) -> Mapping[str, Any]:
+        return await (await self.service()).plan()
+
+    async def current_plan(self) -> Mapping[str, Any]:
+        return await (await self.service()).current_plan()
+
+    async def claim(
+        self,
+        worker_id: int,
+        free: Capacity,
+        most: int,
+        wait_s: float,
+        held: Sequence[tuple[int, int, int]] | None,
+    ) -> Batch:
+        return await (await self.service()).claim(worker_id, free, most, wait_s, held)
+
+    async def report(self, worker_id: int, reports: Sequence[Report]) -> list[tuple[int, int, int]]:
+        return await (await self.service()).report(worker_id, reports)
+
+    async def wake(self) -> None:
+        await (await self.service()).wake()

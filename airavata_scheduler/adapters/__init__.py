@@ -1,0 +1,1 @@
+"""Implementations of the ports, independent of each other."""

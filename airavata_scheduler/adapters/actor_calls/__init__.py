@@ -1,0 +1,1 @@
+"""The six domain interfaces as calls of named Ray actors."""

@@ -1,0 +1,202 @@
+"""The interfaces that the API and other actors call, as proxies: same methods, each one actor call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airavata_scheduler.adapters.actor_calls.handles import (
+    LIFECYCLE,
+    MOVER,
+    ORCHESTRATOR,
+    REGISTRY,
+    SCHEDULER,
+    VAULT,
+    ActorHandle,
+)
+from airavata_scheduler.platform.domain.messages import Batch, Directives, Hello, Report, Welcome
+from airavata_scheduler.platform.domain.request import Capacity
+from airavata_scheduler.platform.domain.views import (
+    Explanation,
+    ExperimentView,
+    OutputView,
+    Page,
+    ResourceView,
+    StorageView,
+    WorkerView,
+)
+from airavata_scheduler.platform.interfaces import Derivation, Submission, Validation
+
+
+class OrchestratorProxy:
+    """`ExperimentOrchestrator` in its actor."""
+
+    def __init__(self) -> None:
+        self.handle = ActorHandle(ORCHESTRATOR)
+
+    async def validate(self, submission: Submission) -> Validation:
+        found: Validation = await self.handle.call("validate", submission)
+        return found
+
+    async def submit(self, actor: str, submission: Submission) -> ExperimentView:
+        return await self._view("submit", actor, submission)
+
+    async def start(self, actor: str, experiment: str) -> ExperimentView:
+        return await self._view("start", actor, experiment)
+
+    async def cancel(self, actor: str, experiment: str, reason: str = "") -> ExperimentView:
+        return await self._view("cancel", actor, experiment, reason)
+
+    async def pause(self, actor: str, experiment: str, reason: str = "") -> ExperimentView:
+        return await self._view("pause", actor, experiment, reason)
+
+    async def resume(self, actor: str, experiment: str) -> ExperimentView:
+        return await self._view("resume", actor, experiment)
+
+    async def retry(self, actor: str, experiment: str) -> ExperimentView:
+        return await self._view("retry", actor, experiment)
+
+    async def derive(self, actor: str, experiment: str, derivation: Derivation) -> ExperimentView:
+        return await self._view("derive", actor, experiment, derivation)
+
+    async def delete(self, actor: str, experiment: str) -> None:
+        await self.handle.call("delete", actor, experiment)
+
+    async def explain(self, experiment: str, step: str | None = None, index: int | None = None) -> Explanation:
+        found: Explanation = await self.handle.call("explain", experiment, step, index)
+        return found
+
+    async def _view(self, method: str, *args: Any) -> ExperimentView:
+        view: ExperimentView = await self.handle.call(method, *args)
+        return view
+
+
+class SchedulerProxy:
+    """`TaskScheduler` in its actor."""
+
+    def __init__(self) -> None:
+        self.handle = ActorHandle(SCHEDULER)
+
+    async def plan(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = await self.handle.call("plan")
+        return found
+
+    async def current_plan(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = await self.handle.call("current_plan")
+        return found
+
+    async def claim(
+        self,
+        worker_id: int,
+        free: Capacity,
+        most: int,
+        wait_s: float,
+        held: Sequence[tuple[int, int, int]] | None = None,
+    ) -> Batch:
+        batch: Batch = await self.handle.call("claim", worker_id, free, most, wait_s, held, wait_s=wait_s)
+        return batch
+
+    async def report(self, worker_id: int, reports: Sequence[Report]) -> list[tuple[int, int, int]]:
+        stale: list[tuple[int, int, int]] = await self.handle.call("report", worker_id, reports)
+        return stale
+
+    async def wake(self) -> None:
+        await self.handle.call("wake")
+
+
+class LifecycleProxy:
+    """`WorkerLifecycle` in its actor."""
+
+    def __init__(self) -> None:
+        self.handle = ActorHandle(LIFECYCLE)
+
+    async def register(self, hello: Hello) -> Welcome:
+        welcome: Welcome = await self.handle.call("register", hello)
+        return welcome
+
+    async def heartbeat(self, worker_id: int, free: Capacity, running: int, wait_s: float) -> Directives:
+        directives: Directives = await self.handle.call("heartbeat", worker_id, free, running, wait_s, wait_s=wait_s)
+        return directives
+
+    async def goodbye(self, worker_id: int) -> None:
+        await self.handle.call("goodbye", worker_id)
+
+    async def workers(self) -> Sequence[WorkerView]:
+        found: Sequence[WorkerView] = await self.handle.call("workers")
+        return found
+
+    async def drain(self, actor: str, worker_id: int) -> WorkerView:
+        found: WorkerView = await self.handle.call("drain", actor, worker_id)
+        return found
+
+    async def notify_canceled(self, workers: Sequence[int]) -> None:
+        await self.handle.call("notify_canceled", list(workers))
+
+    async def reap(self) -> int:
+        found: int = await self.handle.call("reap")
+        return found
+
+
+class RegistryProxy:
+    """`ResourceRegistry` in its actor."""
+
+    def __init__(self) -> None:
+        self.handle = ActorHandle(REGISTRY)
+
+    async def resources(self) -> Sequence[ResourceView]:
+        found: Sequence[ResourceView] = await self.handle.call("resources")
+        return found
+
+    async def resource(self, name: str) -> ResourceView:
+        found: ResourceView = await self.handle.call("resource", name)
+        return found
+
+    async def update(self, actor: str, name: str, changes: Mapping[str, Any]) -> ResourceView:
+        found: ResourceView = await self.handle.call("update", actor, name, dict(changes))
+        return found
+
+    async def storages(self) -> Sequence[StorageView]:
+        found: Sequence[StorageView] = await self.handle.call("storages")
+        return found
+
+    async def probe(self) -> None:
+        await self.handle.call("probe")
+
+
+class VaultProxy:
+    """`CredentialVault` in its actor."""
+
+    def __init__(self) -> None:
+        self.handle = ActorHandle(VAULT)
+
+    async def store(self, actor: str, name: str, kind: str, secret: Mapping[str, str]) -> None:
+        await self.handle.call("store", actor, name, kind, dict(secret))
+
+    async def retrieve(self, actor: str, name: str, purpose: str) -> Mapping[str, str]:
+        found: Mapping[str, str] = await self.handle.call("retrieve", actor, name, purpose)
+        return found
+
+    async def delete(self, actor: str, name: str) -> None:
+        await self.handle.call("delete", actor, name)
+
+    async def names(self, actor: str) -> Sequence[Mapping[str, Any]]:
+        found: Sequence[Mapping[str, Any]] = await self.handle.call("names", actor)
+        return found
+
+
+class MoverProxy:
+    """`DataMover` in its actor."""
+
+    def __init__(self) -> None:
+        self.handle = ActorHandle(MOVER)
+
+    async def outputs(self, experiment: str, step: str | None, after: str | None, limit: int) -> Page[OutputView]:
+        found: Page[OutputView] = await self.handle.call("outputs", experiment, step, after, limit)
+        return found
+
+    async def write_manifest(self, step_id: int) -> None:
+        await self.handle.call("write_manifest", step_id)
+
+    async def remove_experiment(self, experiment: str) -> int:
+        found: int = await self.handle.call("remove_experiment", experiment)
+        return found

@@ -1,0 +1,301 @@
+"""What happens when attempts end: one transaction that records, releases, skips and finishes.
+
+Every change is conditional on the worker and the attempt still being the task's own. The rows of the experiments concerned
+are locked first, in order of id, so transactions about one experiment come one after the other: two steps that
+release the same follower cannot both look past each other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from psycopg.types.json import Jsonb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from airavata_scheduler.adapters.persistence.driver import copy_rows
+from airavata_scheduler.adapters.persistence.events import Event, append
+from airavata_scheduler.adapters.persistence.follow import follow
+from airavata_scheduler.platform.domain.failures import INFRASTRUCTURE_CAUSES, Cause
+from airavata_scheduler.platform.domain.messages import Extent, Report
+from airavata_scheduler.platform.domain.states import TERMINAL, TaskState
+from airavata_scheduler.platform.ports.repository import Charge, ReportContext, ReportOutcome, TaskKey
+
+_LOCK_EXPERIMENTS = sa.text("""
+SELECT e.id, e.project FROM experiments e
+WHERE e.id IN (SELECT experiment FROM steps WHERE id = ANY(:steps)) ORDER BY e.id FOR NO KEY UPDATE
+""")
+_STEP_EXPERIMENTS = sa.text("SELECT id, experiment FROM steps WHERE id = ANY(:steps)")
+_KEYS = "unnest(CAST(:steps AS int[]), CAST(:indexes AS int[]), CAST(:attempts AS int[]))"
+_PROGRESS = sa.text(f"""
+UPDATE tasks t SET state = r.state
+FROM unnest(CAST(:steps AS int[]), CAST(:indexes AS int[]), CAST(:attempts AS int[]), CAST(:states AS int[]))
+  AS r(step_id, index, attempt, state)
+WHERE t.step_id = r.step_id AND t.index = r.index AND t.attempt = r.attempt AND t.worker_id = :worker
+  AND t.state BETWEEN 2 AND 5 AND t.state < r.state
+""")
+_CURRENT = sa.text(f"""
+SELECT t.step_id, t.index, t.attempt, t.user_failures, t.infrastructure_failures
+FROM {_KEYS} AS r(step_id, index, attempt)
+JOIN tasks t ON t.step_id = r.step_id AND t.index = r.index AND t.attempt = r.attempt
+WHERE t.worker_id = :worker
+""")
+_END = sa.text("""
+UPDATE tasks t SET state = CASE WHEN t.state = 9 THEN 9 ELSE r.state END, user_failures = t.user_failures + r.user_failed,
+  infrastructure_failures = t.infrastructure_failures + r.infrastructure_failed,
+  worker_id = CASE WHEN t.state = 9 OR r.state = 1 THEN NULL ELSE t.worker_id END,
+  not_before = clock_timestamp() + make_interval(secs => r.delay_s)
+FROM unnest(CAST(:steps AS int[]), CAST(:indexes AS int[]), CAST(:attempts AS int[]), CAST(:states AS int[]),
+            CAST(:user AS int[]), CAST(:infra AS int[]), CAST(:delays AS float8[]))
+  AS r(step_id, index, attempt, state, user_failed, infrastructure_failed, delay_s)
+WHERE t.step_id = r.step_id AND t.index = r.index AND t.attempt = r.attempt AND t.worker_id = :worker
+  AND t.state IN (2, 3, 4, 5, 9)
+RETURNING t.step_id, t.index, t.attempt, t.state
+""")
+_USAGE = sa.text("""
+UPDATE experiments e SET cost = e.cost + u.cost, cpu_s = e.cpu_s + u.cpu_s, version = e.version + 1,
+  started_at = least(e.started_at, to_timestamp(u.started_at))
+FROM unnest(CAST(:ids AS text[]), CAST(:costs AS float8[]), CAST(:cpus AS float8[]), CAST(:starts AS float8[]))
+  AS u(id, cost, cpu_s, started_at)
+WHERE e.id = u.id
+""")
+_OUTPUTS = sa.text("""
+INSERT INTO outputs (step_id, index, name, attempt, key, size_bytes, sha256)
+SELECT * FROM unnest(CAST(:steps AS int[]), CAST(:indexes AS int[]), CAST(:names AS text[]), CAST(:attempts AS int[]),
+                     CAST(:keys AS text[]), CAST(:sizes AS bigint[]), CAST(:hashes AS text[]))
+ON CONFLICT (step_id, index, name) DO UPDATE
+SET attempt = excluded.attempt, key = excluded.key, size_bytes = excluded.size_bytes, sha256 = excluded.sha256
+""")
+_ATTEMPT_COLUMNS = (
+    "step_id, index, attempt, state, worker_id, started_at, wall_s, cpu_s, peak_memory_bytes, exit_code, signal, cause, "
+    "message, cost, stdout, stderr, results"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """An attempt's report with what becomes of its task."""
+
+    report: Report
+    state: TaskState  #: of the task: READY for a retry
+    delay_s: float | None = None
+
+    @property
+    def key(self) -> TaskKey:
+        return key_of(self.report)
+
+    def failed_as(self, *, infrastructure: bool) -> int:
+        """1 if this is a failure that counts to the platform's, or to the user's account."""
+        if self.report.state is not TaskState.FAILED:
+            return 0
+        return int((self.report.cause in INFRASTRUCTURE_CAUSES) == infrastructure)
+
+
+def key_of(report: Report) -> TaskKey:
+    """The attempt that a report is about."""
+    return report.step_id, report.index, report.attempt
+
+
+async def record(
+    connection: AsyncConnection,
+    worker_id: int,
+    reports: Sequence[Report],
+    contexts: Mapping[int, ReportContext],
+    charge: Charge,
+) -> ReportOutcome:
+    """Take the reports of one worker. Reports of attempts that are not its own any more are returned as stale."""
+    step_ids = sorted({report.step_id for report in reports})
+    projects = {row.id: row.project for row in await connection.execute(_LOCK_EXPERIMENTS, {"steps": step_ids})}
+    experiment_of = {row.id: row.experiment for row in await connection.execute(_STEP_EXPERIMENTS, {"steps": step_ids})}
+    last = {key_of(report): report for report in reports if report.state in TERMINAL}
+    await _progress(connection, worker_id, [r for r in reports if r.state not in TERMINAL and key_of(r) not in last])
+    endings = await _judge(connection, worker_id, list(last.values()), contexts)
+    ended = await _end(connection, worker_id, endings)
+    accepted = {ending.key for ending in ended}
+    stale = [key for key in last if key not in accepted]
+    if not ended:
+        return ReportOutcome(stale=stale)
+    await _write_attempts(connection, worker_id, ended, contexts, charge)
+    await _write_outputs(connection, ended)
+    await _add_usage(connection, ended, experiment_of, contexts, charge)
+    outcome = await follow(
+        connection,
+        sorted(projects),
+        succeeded=_of_state(ended, TaskState.SUCCEEDED),
+        lost=_of_state(ended, TaskState.FAILED),
+    )
+    await append(connection, [*_failure_events(ended, experiment_of, projects), *outcome.events(projects)])
+    retried = sum(1 for ending in ended if ending.state is TaskState.READY)
+    return ReportOutcome(stale, outcome.released + retried, outcome.manifests_due, sorted(outcome.finished))
+
+
+def _of_state(ended: Iterable[_Ending], state: TaskState) -> list[tuple[int, int]]:
+    return [(e.report.step_id, e.report.index) for e in ended if e.state is state]
+
+
+def _key_arrays(keys: Iterable[TaskKey]) -> dict[str, list[int]]:
+    steps, indexes, attempts = (list(column) for column in zip(*keys, strict=True))
+    return {"steps": steps, "indexes": indexes, "attempts": attempts}
+
+
+async def _progress(connection: AsyncConnection, worker_id: int, reports: Sequence[Report]) -> None:
+    if reports:
+        arrays = _key_arrays(map(key_of, reports))
+        await connection.execute(
+            _PROGRESS, {"worker": worker_id, **arrays, "states": [int(report.state) for report in reports]}
+        )
+
+
+async def _judge(
+    connection: AsyncConnection, worker_id: int, reports: Sequence[Report], contexts: Mapping[int, ReportContext]
+) -> list[_Ending]:
+    """Retry or end? Only failures need their task's counts, so a batch without failures reads nothing."""
+    failed = [report for report in reports if report.state is not TaskState.SUCCEEDED]
+    current: dict[TaskKey, Any] = {}
+    if failed:
+        rows = await connection.execute(_CURRENT, {"worker": worker_id, **_key_arrays(map(key_of, failed))})
+        current = {(r[0], r[1], r[2]): r for r in rows}
+    return [_verdict(report, current.get(key_of(report)), contexts) for report in reports]
+
+
+def _verdict(report: Report, row: Any, contexts: Mapping[int, ReportContext]) -> _Ending:
+    """What the task becomes if nobody canceled it meanwhile (the statement that ends it looks)."""
+    if report.state is TaskState.SUCCEEDED:
+        return _Ending(report, TaskState.SUCCEEDED)
+    if report.state is TaskState.CANCELED:  # the worker ended it by itself: it drains or stops
+        return _Ending(report, TaskState.READY)
+    if row is None:  # stale: the statement that ends it will not find it
+        return _Ending(report, TaskState.FAILED)
+    cause = report.cause or Cause.INFRASTRUCTURE
+    infrastructure = cause in INFRASTRUCTURE_CAUSES
+    delay_s = contexts[report.step_id].retry.delay_s(
+        cause, row.user_failures + (not infrastructure), row.infrastructure_failures + infrastructure
+    )
+    return _Ending(report, TaskState.FAILED) if delay_s is None else _Ending(report, TaskState.READY, delay_s)
+
+
+async def _end(connection: AsyncConnection, worker_id: int, endings: Sequence[_Ending]) -> list[_Ending]:
+    """Those that took effect, with the state the task really has now."""
+    if not endings:
+        return []
+    values = {
+        "worker": worker_id,
+        **_key_arrays(ending.key for ending in endings),
+        "states": [int(ending.state) for ending in endings],
+        "user": [ending.failed_as(infrastructure=False) for ending in endings],
+        "infra": [ending.failed_as(infrastructure=True) for ending in endings],
+        "delays": [ending.delay_s for ending in endings],
+    }
+    now = {(r[0], r[1], r[2]): r[3] for r in await connection.execute(_END, values)}
+    return [replace(ending, state=TaskState(now[ending.key])) for ending in endings if ending.key in now]
+
+
+def _cost(report: Report, contexts: Mapping[int, ReportContext], charge: Charge) -> float:
+    context = contexts[report.step_id]
+    per_hour = context.cpu * charge.price_per_hour + context.gpu * charge.gpu_price_per_hour
+    return per_hour * report.wall_s / 3600.0
+
+
+def _extent(extent: Extent | None) -> Jsonb | None:
+    return Jsonb([extent.segment, extent.offset, extent.length, extent.truncated]) if extent else None
+
+
+async def _write_attempts(
+    connection: AsyncConnection,
+    worker_id: int,
+    ended: Sequence[_Ending],
+    contexts: Mapping[int, ReportContext],
+    charge: Charge,
+) -> None:
+    rows = []
+    for ending in ended:
+        r = ending.report
+        rows.append(
+            (
+                *ending.key,
+                int(r.state),
+                worker_id,
+                _moment(r.started_at),
+                r.wall_s,
+                r.cpu_s,
+                r.peak_memory_bytes,
+                r.exit_code,
+                r.signal,
+                r.cause,
+                r.message or None,
+                _cost(r, contexts, charge),
+                _extent(r.stdout),
+                _extent(r.stderr),
+                Jsonb(r.results) if r.results is not None else None,
+            )
+        )
+    await copy_rows(connection, "attempts", _ATTEMPT_COLUMNS, rows)
+
+
+def _moment(seconds: float) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+async def _write_outputs(connection: AsyncConnection, ended: Sequence[_Ending]) -> None:
+    rows = [
+        (*ending.key, output)
+        for ending in ended
+        if ending.state is TaskState.SUCCEEDED
+        for output in ending.report.outputs
+    ]
+    if rows:
+        values = {
+            **_key_arrays((step_id, index, attempt) for step_id, index, attempt, _ in rows),
+            "names": [output.name for *_, output in rows],
+            "keys": [output.key for *_, output in rows],
+            "sizes": [output.size_bytes for *_, output in rows],
+            "hashes": [output.sha256 for *_, output in rows],
+        }
+        await connection.execute(_OUTPUTS, values)
+
+
+async def _add_usage(
+    connection: AsyncConnection,
+    ended: Sequence[_Ending],
+    experiment_of: Mapping[int, str],
+    contexts: Mapping[int, ReportContext],
+    charge: Charge,
+) -> None:
+    cost: dict[str, float] = defaultdict(float)
+    cpu_s: dict[str, float] = defaultdict(float)
+    started: dict[str, float] = {}
+    for ending in ended:
+        experiment = experiment_of[ending.report.step_id]
+        cost[experiment] += _cost(ending.report, contexts, charge)
+        cpu_s[experiment] += ending.report.cpu_s
+        started[experiment] = min(started.get(experiment, float("inf")), ending.report.started_at or float("inf"))
+    ids = sorted(cost)
+    starts = [started[i] if started[i] != float("inf") else None for i in ids]
+    values = {"ids": ids, "costs": [cost[i] for i in ids], "cpus": [cpu_s[i] for i in ids], "starts": starts}
+    await connection.execute(_USAGE, values)
+
+
+def _failure_events(
+    ended: Sequence[_Ending], experiment_of: Mapping[int, str], projects: Mapping[str, str]
+) -> list[Event]:
+    """One event for each step with failures, however many: counts by cause and the first few indexes."""
+    by_step: dict[int, list[Report]] = defaultdict(list)
+    for ending in ended:
+        if ending.report.state is TaskState.FAILED:
+            by_step[ending.report.step_id].append(ending.report)
+    events = []
+    for step_id, reports in by_step.items():
+        experiment = experiment_of[step_id]
+        data = {
+            "step_id": step_id,
+            "count": len(reports),
+            "causes": Counter(str(report.cause) for report in reports),
+            "indexes": [report.index for report in reports[:20]],
+            "message": reports[0].message[:500],
+        }
+        events.append(Event("task.failed", experiment, projects[experiment], data))
+    return events

@@ -1,0 +1,223 @@
+"""`TaskStore` on PostgreSQL: planning state, claims and reports, each one transaction over sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from airavata_scheduler.adapters.persistence.engine import transaction
+from airavata_scheduler.adapters.persistence.leases import check_fence
+from airavata_scheduler.adapters.persistence.reports import record
+from airavata_scheduler.platform.domain.messages import Report
+from airavata_scheduler.platform.domain.request import Capacity
+from airavata_scheduler.platform.ports.repository import (
+    Charge,
+    Fence,
+    LiveWorker,
+    OpenStep,
+    PlannableResource,
+    PlanningState,
+    ReportContext,
+    ReportOutcome,
+    StepSpec,
+    TaskKey,
+)
+
+_STEPS = sa.text("""
+SELECT s.id, e.id AS experiment, e.project, p.weight, e.priority, e.objective, e.budget, e.cost, s.n,
+       extract(epoch FROM e.deadline)::float8 AS deadline, extract(epoch FROM e.submitted_at)::float8 AS submitted_at,
+       c.ready + CASE WHEN s.rest_state = 1 THEN s.n - c.written ELSE 0 END AS ready,
+       s.n - c.succeeded - c.failed - c.skipped - c.canceled AS remaining
+FROM experiments e
+JOIN projects p ON p.name = e.project
+JOIN steps s ON s.experiment = e.id
+JOIN step_counts c ON c.step_id = s.id
+WHERE e.finished_at IS NULL AND e.status = 'RUNNING'
+  AND s.n > c.succeeded + c.failed + c.skipped + c.canceled AND s.rest_state IN (0, 1)
+""")
+_ACTIVE = sa.text("""
+SELECT t.step_id, w.resource_id, count(*) AS n FROM tasks t JOIN workers w ON w.id = t.worker_id
+WHERE t.state BETWEEN 2 AND 5 GROUP BY 1, 2
+""")
+_NEXT_RETRY = sa.text("""
+SELECT extract(epoch FROM clock_timestamp())::float8 AS now,
+       (SELECT extract(epoch FROM min(not_before))::float8 FROM tasks
+        WHERE state = 1 AND not_before > clock_timestamp()) AS next_retry_at
+""")
+_WORKERS = sa.text("""
+SELECT w.id, w.name, w.resource_id, r.name AS resource, w.capacity, w.state = 'draining' AS draining, w.facts
+FROM workers w JOIN resources r ON r.id = w.resource_id
+WHERE w.state IN ('live', 'draining') AND w.lease_until > clock_timestamp() ORDER BY w.id
+""")
+_RESOURCES = sa.text("""
+SELECT id, name, enabled, price_per_hour, gpu_price_per_hour, speed, labels FROM resources ORDER BY id
+""")
+_SPECS = sa.text("""
+SELECT s.id, s.experiment, s.position, s.name, s.n, s.spec,
+       (SELECT jsonb_object_agg(o.position, o.id) FROM steps o WHERE o.experiment = s.experiment) AS ids
+FROM steps s WHERE s.id = ANY(:ids)
+""")
+
+# The experiment's row is share-locked, so a claim and a cancel of the same experiment wait for each other, and whichever
+# comes second sees what the first did.
+_OPEN = """
+WITH want AS (SELECT * FROM unnest(CAST(:steps AS int[]), CAST(:counts AS int[])) AS w(step_id, n)),
+worker AS (
+  SELECT id FROM workers
+  WHERE id = :worker AND state = 'live' AND lease_until > clock_timestamp() FOR SHARE),
+open AS (
+  SELECT w.step_id, w.n FROM want w
+  JOIN steps s ON s.id = w.step_id
+  JOIN experiments e ON e.id = s.experiment
+  WHERE e.status = 'RUNNING' AND w.n > 0 AND EXISTS (SELECT FROM worker)
+  ORDER BY e.id FOR SHARE OF e)
+"""
+_CLAIM_ROWS = sa.text(
+    _OPEN
+    + """,
+picked AS (
+  SELECT t.step_id, t.index FROM open o CROSS JOIN LATERAL (
+    SELECT step_id, index FROM tasks
+    WHERE step_id = o.step_id AND state = 1 AND (not_before IS NULL OR not_before <= clock_timestamp())
+    ORDER BY index LIMIT o.n FOR UPDATE SKIP LOCKED) t)
+UPDATE tasks t SET state = 2, attempt = t.attempt + 1, worker_id = :worker, not_before = NULL
+FROM picked p WHERE t.step_id = p.step_id AND t.index = p.index
+RETURNING t.step_id, t.index, t.attempt
+"""
+)
+_CLAIM_RANGE = sa.text(
+    _OPEN
+    + """,
+locked AS (
+  SELECT s.id, s.next_index AS first, least(s.next_index + o.n, s.n) AS past
+  FROM steps s JOIN open o ON o.step_id = s.id
+  WHERE s.rest_state = 1 AND s.next_index < s.n ORDER BY s.id FOR NO KEY UPDATE OF s),
+moved AS (UPDATE steps s SET next_index = l.past FROM locked l WHERE s.id = l.id)
+INSERT INTO tasks (step_id, index, state, attempt, worker_id)
+SELECT l.id, i, 2, 1, :worker FROM locked l CROSS JOIN LATERAL generate_series(l.first, l.past - 1) i
+RETURNING step_id, index, attempt
+"""
+)
+_GIVE_BACK = sa.text("""
+UPDATE tasks t SET state = 1, worker_id = NULL
+WHERE t.worker_id = :worker AND t.state = 2 AND NOT EXISTS (
+  SELECT FROM unnest(CAST(:steps AS int[]), CAST(:indexes AS int[]), CAST(:attempts AS int[])) AS h(step_id, index, attempt)
+  WHERE h.step_id = t.step_id AND h.index = t.index AND h.attempt = t.attempt)
+""")
+_OUTPUT_KEYS = sa.text("""
+SELECT o.step_id, o.index, jsonb_object_agg(o.name, o.key) AS keys
+FROM unnest(CAST(:steps AS int[]), CAST(:indexes AS int[])) AS w(step_id, index)
+JOIN outputs o ON o.step_id = w.step_id AND o.index = w.index
+GROUP BY 1, 2
+""")
+
+
+class PostgresTaskStore:
+    """`TaskStore` over an engine."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def planning_state(self) -> PlanningState:
+        """Counts by step and resource, workers and resources: independent of the number of tasks."""
+
+        async def work(connection: AsyncConnection) -> PlanningState:
+            active: dict[int, dict[int, int]] = {}
+            for row in await connection.execute(_ACTIVE):
+                active.setdefault(row.step_id, {})[row.resource_id] = row.n
+            steps = [_open_step(row, active) for row in await connection.execute(_STEPS)]
+            workers = [_live_worker(row) for row in await connection.execute(_WORKERS)]
+            resources = [PlannableResource(**row._mapping) for row in await connection.execute(_RESOURCES)]
+            moment = (await connection.execute(_NEXT_RETRY)).one()
+            return PlanningState(moment.now, steps, workers, resources, moment.next_retry_at)
+
+        return await transaction(self._engine, work)
+
+    async def step_specs(self, step_ids: Sequence[int]) -> list[StepSpec]:
+        """The specifications of steps that still exist."""
+
+        async def work(connection: AsyncConnection) -> list[StepSpec]:
+            rows = await connection.execute(_SPECS, {"ids": list(step_ids)})
+            return [
+                StepSpec(r.id, r.experiment, r.position, r.name, r.n, r.spec, {int(k): v for k, v in r.ids.items()})
+                for r in rows
+            ]
+
+        return await transaction(self._engine, work)
+
+    async def claim(self, fence: Fence, worker_id: int, wants: Sequence[tuple[int, int]]) -> list[TaskKey]:
+        """First what waits in rows (retries, released one by one), then the next of the range."""
+
+        async def work(connection: AsyncConnection) -> list[TaskKey]:
+            await check_fence(connection, fence)
+            left = dict(wants)
+            claimed: list[TaskKey] = []
+            for statement in (_CLAIM_ROWS, _CLAIM_RANGE):
+                values = {"worker": worker_id, "steps": list(left), "counts": list(left.values())}
+                rows = [(r[0], r[1], r[2]) for r in await connection.execute(statement, values)]
+                for step_id, _, _ in rows:
+                    left[step_id] -= 1
+                claimed += sorted(rows)
+                left = {step_id: n for step_id, n in left.items() if n > 0}
+                if not left:
+                    break
+            return claimed
+
+        return await transaction(self._engine, work)
+
+    async def give_back(self, worker_id: int, held: Sequence[TaskKey]) -> int:
+        """Only what never started is given back; what runs, the worker would hold."""
+
+        async def work(connection: AsyncConnection) -> int:
+            steps, indexes, attempts = zip(*held, strict=True) if held else ((), (), ())
+            values = {"worker": worker_id, "steps": list(steps), "indexes": list(indexes), "attempts": list(attempts)}
+            return (await connection.execute(_GIVE_BACK, values)).rowcount
+
+        return await transaction(self._engine, work)
+
+    async def report(
+        self, worker_id: int, reports: Sequence[Report], contexts: Mapping[int, ReportContext], charge: Charge
+    ) -> ReportOutcome:
+        """See `reports.record`."""
+
+        async def work(connection: AsyncConnection) -> ReportOutcome:
+            return await record(connection, worker_id, reports, contexts, charge)
+
+        return await transaction(self._engine, work)
+
+    async def output_keys(self, wanted: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], Mapping[str, str]]:
+        """One statement for all of them."""
+
+        async def work(connection: AsyncConnection) -> dict[tuple[int, int], Mapping[str, str]]:
+            values = {"steps": [step for step, _ in wanted], "indexes": [index for _, index in wanted]}
+            rows = await connection.execute(_OUTPUT_KEYS, values)
+            return {(step_id, index): keys for step_id, index, keys in rows}
+
+        return await transaction(self._engine, work) if wanted else {}
+
+
+def _open_step(row: sa.Row[Any], active: Mapping[int, Mapping[int, int]]) -> OpenStep:
+    return OpenStep(
+        step_id=row.id,
+        experiment=row.experiment,
+        project=row.project,
+        project_weight=row.weight,
+        priority=row.priority,
+        objective=row.objective,
+        deadline=row.deadline,
+        budget=row.budget,
+        cost=row.cost,
+        submitted_at=row.submitted_at,
+        n=row.n,
+        ready=row.ready,
+        remaining=row.remaining,
+        active=active.get(row.id, {}),
+    )
+
+
+def _live_worker(row: sa.Row[Any]) -> LiveWorker:
+    capacity = Capacity.from_json(row.capacity)
+    return LiveWorker(row.id, row.name, row.resource_id, row.resource, capacity, row.draining, row.facts)

@@ -1,0 +1,144 @@
+"""The API on Ray Serve: two deployments behind one port, and the knowledge of their processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.config import HTTPOptions
+
+from airavata_scheduler import __version__
+from airavata_scheduler.adapters.actor_calls.proxies import (
+    LifecycleProxy,
+    MoverProxy,
+    OrchestratorProxy,
+    RegistryProxy,
+    SchedulerProxy,
+    VaultProxy,
+)
+from airavata_scheduler.api.app import build_app
+from airavata_scheduler.api.services import ApiServices
+from airavata_scheduler.api.streams import build_streams_app
+from airavata_scheduler.bootstrap import (
+    authorization,
+    event_bus,
+    identity,
+    open_stores,
+    storage_by_name,
+)
+from airavata_scheduler.settings import Settings
+
+_LOG = structlog.get_logger(__name__)
+_LOOK_EVERY = 3  # looks of the keeper, each about a second
+
+
+def api_services(home: str) -> ApiServices:
+    """Everything that the API calls, for the installation at ``home``."""
+    stores = open_stores(Settings.from_run(home))
+    who, rate_limit = identity(stores)
+    return ApiServices(
+        queries=stores.queries,
+        identity=who,
+        authorization=authorization(stores),
+        rate_limit=rate_limit,
+        event_bus=event_bus(stores),
+        storage=storage_by_name(stores),
+        orchestrator=OrchestratorProxy(),
+        scheduler=SchedulerProxy(),
+        workers=LifecycleProxy(),
+        resources=RegistryProxy(),
+        vault=VaultProxy(),
+        mover=MoverProxy(),
+        version=__version__,
+        clock=stores.clock,
+    )
+
+
+def _deployment(name: str, build: Any, home: str) -> Any:
+    def factory() -> FastAPI:
+        app: FastAPI = build(api_services(home))
+        return app
+
+    @serve.ingress(factory)
+    class Replica:
+        """Stateless: reads the database, and commands the actors."""
+
+    Replica.__name__ = name
+    return serve.deployment(
+        Replica,
+        name=name,
+        num_replicas=1,
+        max_ongoing_requests=200,
+        ray_actor_options={"num_cpus": 0},
+        health_check_period_s=5,
+        health_check_timeout_s=15,
+    )
+
+
+class ServedApi:
+    """Starts the API, and tells its processes. Blocking: used by the keeper."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._looks = 0
+        self.pids: dict[str, int] = {}
+        self.problems: list[str] = ["the API was not started yet"]
+
+    def start(self) -> None:
+        """Deploy, or take over what is deployed."""
+        settings = self._settings
+        options = HTTPOptions(
+            host=settings.http_host,
+            port=settings.http_port,
+            location="HeadOnly",
+            ssl_certfile=str(settings.http_tls_cert) if settings.http_tls_cert else None,
+            ssl_keyfile=str(settings.http_tls_key) if settings.http_tls_key else None,
+        )
+        serve.start(http_options=options)
+        home = str(settings.home)
+        serve.run(_deployment("streams", build_streams_app, home).bind(), name="streams", route_prefix="/api/v1/stream")
+        serve.run(_deployment("api", build_app, home).bind(), name="api", route_prefix="/")
+        self.look()
+
+    def look(self) -> None:
+        """Ask Serve's controller for its processes, now and then."""
+        self._looks += 1
+        if self._looks % _LOOK_EVERY != 1:
+            return
+        try:
+            details = serve.context._get_global_client().get_serve_details()
+        except (RayError, TimeoutError, serve.exceptions.RayServeException) as error:
+            self.problems = [f"Ray Serve does not answer: {str(error)[:200]}"]
+            return
+        self.pids, self.problems = _read(details)
+
+    def stop(self) -> None:
+        """Take the API away from a cluster that goes on."""
+        try:
+            serve.delete("api")
+            serve.delete("streams")
+        except RayError as error:
+            _LOG.warning("the API was not removed", error=str(error)[:500])
+
+
+def _read(details: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
+    """Pids by name, and what is not running, from the controller's own account."""
+    pids: dict[str, int] = {}
+    problems = []
+    controller = details.get("controller_info") or {}
+    if controller.get("pid"):
+        pids["api.controller"] = controller["pid"]
+    for i, proxy in enumerate(details.get("proxies", {}).values()):
+        pids["api.proxy" if i == 0 else f"api.proxy-{i}"] = proxy.get("pid") or 0
+        if proxy.get("status") != "HEALTHY":
+            problems.append(f"the API's proxy is {proxy.get('status', 'starting')}")
+    for name, application in details.get("applications", {}).items():
+        if application["status"] != "RUNNING":
+            problems.append(f"the application {name} is {application['status']}: {application['message'][:200]}")
+        for deployment in application["deployments"].values():
+            for i, replica in enumerate(deployment["replicas"]):
+                pids[f"api.{name}" if i == 0 else f"api.{name}-{i}"] = replica.get("pid") or 0
+    return {name: pid for name, pid in pids.items() if pid}, problems

@@ -1,0 +1,175 @@
+"""The composition root: settings -> adapters -> services. The only file that knows which adapter serves which port."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from airavata_scheduler.adapters.authorization.embedded import EmbeddedAuthorization
+from airavata_scheduler.adapters.clock import SystemClock
+from airavata_scheduler.adapters.event_bus.postgres import PostgresEventBus
+from airavata_scheduler.adapters.persistence.engine import create_engine
+from airavata_scheduler.adapters.persistence.experiment_store import PostgresExperimentStore
+from airavata_scheduler.adapters.persistence.identity import SqlIdentityStore
+from airavata_scheduler.adapters.persistence.leases import PostgresLeases
+from airavata_scheduler.adapters.persistence.queries import SqlQueries
+from airavata_scheduler.adapters.persistence.resource_store import PostgresResourceStore
+from airavata_scheduler.adapters.persistence.task_store import PostgresTaskStore
+from airavata_scheduler.adapters.persistence.worker_store import PostgresWorkerStore
+from airavata_scheduler.adapters.rate_limit.limits_adapter import LimitsRateLimit
+from airavata_scheduler.adapters.solver.child import ChildSolver
+from airavata_scheduler.adapters.storage.posix import PosixStorage
+from airavata_scheduler.adapters.vault.embedded import EmbeddedVault
+from airavata_scheduler.platform.domain.errors import NotFoundError
+from airavata_scheduler.platform.domain.messages import StorageLocation
+from airavata_scheduler.platform.interfaces import DataMover
+from airavata_scheduler.platform.ports.repository import Fence, ReportOutcome
+from airavata_scheduler.platform.ports.storage import Storage
+from airavata_scheduler.platform.services.data import DataMoverService
+from airavata_scheduler.platform.services.explain import Explainer
+from airavata_scheduler.platform.services.identity import Identity, IdentitySettings
+from airavata_scheduler.platform.services.orchestrator import ExperimentOrchestratorService
+from airavata_scheduler.platform.services.registry import ResourceRegistryService
+from airavata_scheduler.platform.services.scheduler import TaskSchedulerService
+from airavata_scheduler.platform.services.vault import CredentialVaultService
+from airavata_scheduler.platform.services.workers import WorkerLifecycleService
+from airavata_scheduler.settings import Settings
+
+DEFAULT_STORAGE = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Everything that a process needs of the database and the storage resource; connections are made when used."""
+
+    settings: Settings
+    engine: AsyncEngine
+    clock: SystemClock
+    leases: PostgresLeases
+    tasks: PostgresTaskStore
+    experiments: PostgresExperimentStore
+    workers: PostgresWorkerStore
+    resources: PostgresResourceStore
+    queries: SqlQueries
+    storage: Storage
+
+
+def open_stores(settings: Settings) -> Stores:
+    """The adapters over the database and storage of an installation."""
+    engine = create_engine(settings.sqlalchemy_url(), pool_size=settings.database_pool_size)
+    return Stores(
+        settings=settings,
+        engine=engine,
+        clock=SystemClock(),
+        leases=PostgresLeases(engine),
+        tasks=PostgresTaskStore(engine),
+        experiments=PostgresExperimentStore(engine),
+        workers=PostgresWorkerStore(engine),
+        resources=PostgresResourceStore(engine),
+        queries=SqlQueries(engine),
+        storage=PosixStorage(settings.storage_dir),
+    )
+
+
+def default_storage(settings: Settings) -> StorageLocation:
+    """The storage resource that every installation has."""
+    return StorageLocation(DEFAULT_STORAGE, "posix", str(settings.storage_dir))
+
+
+def task_scheduler(stores: Stores, fence: Fence, on_advance: Callable[[ReportOutcome], None]) -> TaskSchedulerService:
+    """The service behind the `TaskScheduler` actor."""
+    return TaskSchedulerService(stores.tasks, fence, ChildSolver(), stores.storage, stores.clock, on_advance)
+
+
+def worker_lifecycle(
+    stores: Stores, fence: Fence, on_change: Callable[[], None], on_advance: Callable[[ReportOutcome], None]
+) -> WorkerLifecycleService:
+    """The service behind the `WorkerLifecycle` actor."""
+    return WorkerLifecycleService(
+        stores.workers,
+        stores.experiments,
+        stores.queries,
+        fence,
+        stores.clock,
+        lease_s=stores.settings.worker_lease_s,
+        heartbeat_s=stores.settings.heartbeat_s,
+        on_change=on_change,
+        on_advance=on_advance,
+    )
+
+
+def experiment_orchestrator(
+    stores: Stores,
+    fence: Fence,
+    mover: DataMover,
+    plan: Callable[[], Awaitable[Mapping[str, Any]]],
+    wake_scheduler: Callable[[], None],
+    notify_canceled: Callable[[Sequence[int]], Awaitable[None]],
+) -> ExperimentOrchestratorService:
+    """The service behind the `ExperimentOrchestrator` actor."""
+    return ExperimentOrchestratorService(
+        stores.experiments,
+        stores.tasks,
+        stores.queries,
+        mover,
+        Explainer(stores.queries, stores.tasks, stores.clock, plan),
+        fence,
+        stores.clock,
+        wake_scheduler=wake_scheduler,
+        notify_canceled=notify_canceled,
+    )
+
+
+def resource_registry(stores: Stores, on_change: Callable[[], None]) -> ResourceRegistryService:
+    """The service behind the `ResourceRegistry` actor."""
+    return ResourceRegistryService(stores.resources, stores.experiments, stores.queries, on_change)
+
+
+def credential_vault(stores: Stores) -> CredentialVaultService:
+    """The service behind the `CredentialVault` actor."""
+    key = bytes.fromhex(stores.settings.paths.vault_key.read_text().strip())
+    return CredentialVaultService(stores.resources, stores.experiments, EmbeddedVault(stores.engine, key))
+
+
+def data_mover(stores: Stores) -> DataMoverService:
+    """The service behind the `DataMover` actor."""
+    return DataMoverService(stores.tasks, stores.experiments, stores.queries, stores.storage)
+
+
+def identity_store(stores: Stores) -> SqlIdentityStore:
+    """Accounts, projects and tokens as stored."""
+    return SqlIdentityStore(stores.engine)
+
+
+def identity(stores: Stores) -> tuple[Identity, LimitsRateLimit]:
+    """Users, passwords and tokens, and the limit on how often they may be tried."""
+    settings = stores.settings
+    rate_limit = LimitsRateLimit()
+    key = settings.paths.jwt_key.read_text().strip()
+    options = IdentitySettings(key=key, access_s=settings.access_token_s, refresh_s=settings.refresh_token_s)
+    return Identity(identity_store(stores), rate_limit, stores.clock, options), rate_limit
+
+
+def authorization(stores: Stores) -> EmbeddedAuthorization:
+    """Who may do what."""
+    return EmbeddedAuthorization(stores.engine)
+
+
+def event_bus(stores: Stores) -> PostgresEventBus:
+    """Nudges between processes."""
+    return PostgresEventBus(stores.settings.conninfo())
+
+
+def storage_by_name(stores: Stores) -> Callable[[str], Storage]:
+    """Finds a storage resource by its name."""
+
+    def find(name: str) -> Storage:
+        if name == DEFAULT_STORAGE:
+            return stores.storage
+        message = f"there is no storage resource {name!r}"
+        raise NotFoundError(message)
+
+    return find

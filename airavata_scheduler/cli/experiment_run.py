@@ -1,0 +1,155 @@
+"""Submitting and following: `run validate schema start watch`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from airavata_scheduler.cli.options import (
+    HomeOption,
+    JsonOption,
+    ParamOption,
+    ProjectOption,
+    RunArgument,
+    WatchOption,
+    parse_pairs,
+)
+from airavata_scheduler.cli.output import print_table, text
+from airavata_scheduler.cli.session import Session
+from airavata_scheduler.cli.watching import watch_until_end
+
+FileArgument = Annotated[
+    str, typer.Argument(metavar="FILE", help="The experiment document, YAML or JSON; `-` reads standard input.")
+]
+
+
+def register_running(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (run, validate, schema, start, watch):
+        app.command()(command)
+
+
+def run(
+    context: typer.Context,
+    file: FileArgument,
+    param: ParamOption = None,
+    project: ProjectOption = None,
+    watch: WatchOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", metavar="", help="Check the document and show what it amounts to; run nothing.")
+    ] = False,
+    draft: Annotated[bool, typer.Option("--draft", metavar="", help="Store it without starting it.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Submit an experiment document.
+
+    With --watch the exit code is 0 if it succeeded and 7 if not; a document that is not valid ends with 6.
+    """
+    session = Session(context, home, as_json)
+    if watch and draft:
+        raise typer.BadParameter("a draft does not run, so there is nothing to watch", param_hint="--watch")
+    document, parameters = _document(file), parse_pairs(param)
+    if dry_run:
+        _show_validation(session, session.client.validate(document, project=project, parameters=parameters))
+        return
+    submitted = session.client.submit(document, project=project, parameters=parameters, start=not draft)
+    state = submitted.state
+    session.say(f"Experiment {state['id']} ({state['name']}, {state['tasks']['total']} tasks) is {state['status']}.")
+    if watch:
+        watch_until_end(session, submitted)
+        return
+    words = ("experiment", "start" if draft else "watch", submitted.id)
+    session.say(f"{'Start' if draft else 'Watch'} it with: {session.hint(*words)}")
+    session.result({"id": state["id"], "status": state["status"]})
+
+
+def validate(
+    context: typer.Context,
+    file: FileArgument,
+    param: ParamOption = None,
+    project: ProjectOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a document: every problem at once, with its place and a remedy. Runs and stores nothing."""
+    session = Session(context, home, as_json)
+    found = session.client.validate(_document(file), project=project, parameters=parse_pairs(param))
+    _show_validation(session, found)
+
+
+def schema(
+    context: typer.Context,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there.", show_default=False)
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the JSON Schema of the document, for editors and checkers."""
+    session = Session(context, home, as_json)
+    found = session.client.schema()
+    if output:
+        output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        session.say(f"The schema is in {output}.")
+        session.result({"output": str(output)})
+    elif as_json:
+        session.result(found)
+    else:
+        print(json.dumps(found, indent=2))
+
+
+def start(
+    context: typer.Context,
+    experiment: RunArgument,
+    watch: WatchOption = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a draft."""
+    session = Session(context, home, as_json)
+    started = session.run(experiment).start()
+    if watch:
+        watch_until_end(session, started)
+        return
+    session.say(f"Experiment {started.id} is {started.state['status']}.")
+    session.result({"id": started.id, "status": started.state["status"]})
+
+
+def watch(
+    context: typer.Context, experiment: RunArgument, home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """Show progress until it has ended; a restart of the platform is waited out.
+
+    Ctrl-C ends the watching only. Exit code 0 if it succeeded, 7 if not.
+    """
+    session = Session(context, home, as_json)
+    watch_until_end(session, session.patient_run(experiment))
+
+
+def _document(file: str) -> Path | str:
+    if file == "-":
+        return sys.stdin.read()
+    path = Path(file)
+    if not path.is_file():
+        what = "is a directory" if path.is_dir() else "does not exist"
+        raise typer.BadParameter(f"{file} {what}", param_hint="FILE")
+    return path
+
+
+def _show_validation(session: Session, found: dict[str, Any]) -> None:
+    session.say(f"{found['name']}: the document is valid and makes {found['n_tasks']} tasks.")
+    for warning in found.get("warnings") or ():
+        session.say(f"  note: {warning}")
+    columns = {"STEP": "name", "TASKS": "n", "NEEDS": "needs", "EACH TASK TAKES": "request", "FIRST TASK": "first"}
+    if not session.as_json:
+        print_table(found["steps"], {key: _shown(name) for key, name in columns.items()}, empty="It has no steps.")
+    session.result(found)
+
+
+def _shown(name: str) -> Any:
+    return lambda row: text(row.get(name))

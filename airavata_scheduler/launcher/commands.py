@@ -1,0 +1,265 @@
+"""`up` and `down`, as functions: the command line adds only words and colours."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airavata_scheduler.launcher import processes
+from airavata_scheduler.launcher.doctor import Check, doctor
+from airavata_scheduler.launcher.environment import child_environment
+from airavata_scheduler.launcher.logs import open_log, tail
+from airavata_scheduler.launcher.postgres import EmbeddedPostgres
+from airavata_scheduler.launcher.processes import FileLock, ProcessId
+from airavata_scheduler.launcher.ray_head import belongings, port_is_free, process_name
+from airavata_scheduler.launcher.secrets import ensure_secrets
+from airavata_scheduler.launcher.status import status
+from airavata_scheduler.settings import Paths, Settings, SettingsError
+
+__all__ = ["Check", "DownResult", "LaunchError", "Stage", "UpResult", "doctor", "down", "status", "up"]
+
+_SUPERVISOR_STOP_S = 24.0
+_ALL_KILLED_S = 5.0
+_COMMAND_LOCK_S = 60.0
+_GIVE_UP_FAILURES = 5
+_LOG_NAME = "supervisor.out"
+
+
+class LaunchError(RuntimeError):
+    """The platform cannot be started; the message names the cause, the end of the log, and where the log is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Progress of `up`: what is being waited for, `elapsed_s` seconds after its start."""
+
+    text: str
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpResult:
+    """A healthy platform, and where to look; `took_s` is how long `up` waited."""
+
+    url: str
+    home: Path
+    dashboard_url: str | None
+    admin_credentials_file: Path
+    already_running: bool
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DownResult:
+    """Names of the processes that were ended, `role` or Ray's name where known."""
+
+    ended: list[str]
+
+
+def up(settings: Settings, *, detach: bool, progress: Callable[[Stage], None] = lambda _stage: None) -> UpResult:
+    """Starts the platform of `settings.home`, or finds it running, and waits until it is healthy.
+
+    Not detached it returns only after Ctrl-C (or TERM), having ended everything. Raises `LaunchError`, and
+    `SettingsError`; what a failed first start has begun is ended again.
+    """
+    begun_s = time.monotonic()
+    settings.paths.create()
+    ensure_secrets(settings.paths)
+    lock = FileLock(settings.paths.command_lock)
+    if not lock.acquire(_COMMAND_LOCK_S + settings.start_limit_s):
+        raise LaunchError(f"another `airavata up` or `down` works on {settings.home}: wait for it to end")
+    try:
+        already = status(settings.home)["healthy"]
+        found = _supervisor(settings.paths)
+        if found is None or not _wait(settings.home, found, begun_s, progress):
+            # Also when it was about to die as we found it.
+            found = _start(settings, begun_s, progress)
+        active = Settings.from_run(settings.home)
+    finally:
+        lock.release()
+    result = _result(active, already, time.monotonic() - begun_s)
+    if not detach:
+        progress(Stage(f"running at {result.url}; Ctrl-C stops it", result.took_s))
+        _until_interrupted(found)
+        down(active.home)
+    return result
+
+
+def down(home: Path | str) -> DownResult:
+    """Ends every process that `up` started for this home, in less than 30 s; without effect when nothing runs."""
+    paths = Paths(Path(home).expanduser().resolve())
+    if not paths.run.is_dir():
+        return DownResult([])
+    lock = FileLock(paths.command_lock)
+    # An `up` that still waits is not waited for: it sees its supervisor end, and says so.
+    held = lock.acquire(0.0)
+    try:
+        return DownResult(_end_everything(paths))
+    finally:
+        if held:
+            lock.release()
+
+
+def _start(settings: Settings, begun_s: float, progress: Callable[[Stage], None]) -> ProcessId:
+    """A new supervisor, and all that it starts; nothing stays if that fails."""
+    _prepare(settings)
+    try:
+        supervisor = _spawn(settings)
+        if not _wait(settings.home, supervisor, begun_s, progress):
+            raise LaunchError(_with_log(settings.paths, "the supervisor ended"))
+    except (LaunchError, KeyboardInterrupt):
+        _end_everything(settings.paths)
+        raise
+    return supervisor
+
+
+def _prepare(settings: Settings) -> None:
+    """Before a new supervisor: what still runs is adopted if it was started with these settings, and ended if not."""
+    try:
+        same = Settings.from_run(settings.home) == settings
+    except SettingsError:
+        same = False
+    if not same:
+        _end_everything(settings.paths)
+    strays = belongings(settings).find()
+    if not strays and not port_is_free(settings.http_port, settings.http_host):
+        raise LaunchError(
+            f"http_port {settings.http_port} on {settings.http_host} is in use by another program: end it, or "
+            "choose another port with --http-port"
+        )
+    settings.save_run()
+
+
+def _spawn(settings: Settings) -> ProcessId:
+    with open_log(settings.paths.log / _LOG_NAME) as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "airavata_scheduler.launcher.supervisor", "--home", str(settings.home)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=settings.home,
+            env=child_environment(settings),
+            start_new_session=True,
+        )
+    child.returncode = 0  # it outlives us; nobody waits for it through Popen
+    process = processes.identify(child.pid)
+    if process is None:
+        raise LaunchError(_with_log(settings.paths, "the supervisor ended at once"))
+    return process
+
+
+def _wait(home: Path, supervisor: ProcessId, begun_s: float, progress: Callable[[Stage], None]) -> bool:
+    """Until the platform is healthy (True) or its supervisor gone (False); `LaunchError` when it takes too long."""
+    settings, last = Settings.from_run(home), ""
+    while True:
+        now = status(settings.home)
+        if now["healthy"]:
+            return True
+        elapsed_s = time.monotonic() - begun_s
+        state = processes.read_json(settings.paths.processes)
+        text = _stage_text(state, processes.read_json(settings.paths.cluster), supervisor)
+        if text != last:
+            progress(Stage(text, elapsed_s))
+            last = text
+        if not supervisor.alive():
+            return False
+        failures = state.get("failures", {})
+        if elapsed_s > settings.start_limit_s or max(failures.values(), default=0) >= _GIVE_UP_FAILURES:
+            problems = "\n".join(now["problems"])
+            raise LaunchError(_with_log(settings.paths, f"not healthy after {elapsed_s:.0f} s:\n{problems}"))
+        time.sleep(0.2)
+
+
+def _stage_text(state: dict[str, Any], cluster: dict[str, Any], supervisor: ProcessId) -> str:
+    """What is being waited for, in the order in which things start."""
+    names = {str(entry.get("name")): entry for entry in state.get("processes", [])}
+    if names.get("supervisor", {}).get("pid") != supervisor.pid:
+        return "starting PostgreSQL and Ray" if state.get("own_postgres", True) else "starting Ray"
+    if state.get("problems"):
+        return str(next(iter(state["problems"].values()))).splitlines()[0]
+    if not state.get("migrated"):
+        return "preparing the database"
+    if "keeper" not in names:
+        return "starting Ray"
+    return str(cluster.get("stage") or "starting the services")
+
+
+def _with_log(paths: Paths, problem: str) -> str:
+    logs = [tail(paths.log / name, lines=6) for name in (_LOG_NAME, "supervisor.log") if (paths.log / name).exists()]
+    return "\n".join([problem, *logs, f"All logs are in {paths.log}; `airavata doctor` checks this machine."])
+
+
+def _result(settings: Settings, already: bool, took_s: float) -> UpResult:
+    paths = settings.paths
+    dashboard_url = processes.read_json(paths.ray_state).get("dashboard_url") if settings.dashboard else None
+    return UpResult(settings.url, settings.home, dashboard_url, paths.admin, already, took_s)
+
+
+def _supervisor(paths: Paths) -> ProcessId | None:
+    """The live supervisor of this home: whoever holds its lock, even before it has written its first file."""
+    for entry in processes.read_json(paths.processes).get("processes", []):
+        process = ProcessId.from_json(entry)
+        if entry.get("name") == "supervisor" and process is not None and process.alive():
+            return process
+    return None
+
+
+def _until_interrupted(supervisor: ProcessId) -> None:
+    """Returns on Ctrl-C, on TERM, or when the supervisor is gone."""
+    stopped: list[int] = []
+    before = {
+        number: signal.signal(number, lambda n, _f: stopped.append(n)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        while not stopped and supervisor.alive():
+            time.sleep(0.5)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_everything(paths: Paths) -> list[str]:
+    """The supervisor ends the rest in order; what it leaves, or all of it when it is dead, is ended here."""
+    try:
+        settings = Settings.from_run(paths.home)
+    except SettingsError:
+        settings = Settings.load(home=paths.home)
+    find = belongings(settings).find
+    names = {process.pid: _name(paths, process.pid) for process in find()}
+    supervisor = _supervisor(paths)
+    if supervisor is not None:
+        supervisor.kill(signal.SIGCONT)
+        supervisor.kill(signal.SIGTERM)
+        processes.wait_until(lambda: not supervisor.alive(), _SUPERVISOR_STOP_S)
+        supervisor.kill()
+    postgres = EmbeddedPostgres(paths)
+    if postgres.process() is not None and supervisor is None:
+        data = str(postgres.data_dir)
+        processes.end_all(lambda: [p for p in find() if not processes.works_in(p.pid, "postgres", data)], _ALL_KILLED_S)
+        postgres.stop(_ALL_KILLED_S)
+    left = processes.end_all(find, _ALL_KILLED_S)
+    if left:
+        raise LaunchError(
+            f"processes do not end even after KILL: {[process.pid for process in left]}; they wait for the kernel"
+        )
+    for path in (paths.processes, paths.cluster, paths.ray_state):
+        path.unlink(missing_ok=True)
+    return sorted(set(names.values()))
+
+
+def _name(paths: Paths, pid: int) -> str:
+    """The name that `status` uses, else what the process calls itself."""
+    own = processes.read_json(paths.processes).get("processes", []) + processes.read_json(paths.cluster).get(
+        "processes", []
+    )
+    for entry in own:
+        if entry.get("pid") == pid:
+            return str(entry.get("name"))
+    title = (processes.command_of(pid) or ["?"])[0].split(" ")[0]
+    return process_name(pid) or Path(title).name.rstrip(":")

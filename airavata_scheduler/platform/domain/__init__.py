@@ -1,0 +1,1 @@
+"""What the platform talks about: documents, sweeps, tasks, resources, failures."""

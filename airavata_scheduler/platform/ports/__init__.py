@@ -1,0 +1,1 @@
+"""One file per thing outside the hexagon, as Protocols."""

@@ -1,0 +1,276 @@
+"""What the services ask of the database. Every method is one transaction; sets in, sets out.
+
+A `Fence` is proof of a lease: its holder's statements take effect only while the lease has the same epoch
+(LeaseLostError otherwise). Times that decide anything are the database's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from airavata_scheduler.platform.domain.compile import CompiledExperiment
+from airavata_scheduler.platform.domain.failures import RetryPolicy
+from airavata_scheduler.platform.domain.messages import Hello, Report, StorageLocation
+from airavata_scheduler.platform.domain.request import Capacity
+from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
+
+TaskKey = tuple[int, int, int]  #: (step id, index, attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    name: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewExperiment:
+    """An experiment ready to be stored."""
+
+    id: str
+    owner: str
+    project: str
+    compiled: CompiledExperiment
+    document: Mapping[str, Any]
+    start: bool = True
+    idempotency_key: str | None = None
+    derived_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepSpec:
+    """What never changes about a step."""
+
+    step_id: int
+    experiment: str
+    position: int
+    name: str
+    n: int
+    spec: Mapping[str, Any]  #: CompiledStep as JSON
+    step_ids: Mapping[int, int]  #: position -> id, of all steps of the experiment
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStep:
+    """A step with work to plan: counts of tasks that are ready or on a worker."""
+
+    step_id: int
+    experiment: str
+    project: str
+    project_weight: float
+    priority: int
+    objective: Mapping[str, float]
+    deadline: float | None
+    budget: float | None
+    cost: float
+    submitted_at: float
+    n: int
+    ready: int  #: including tasks that wait for the end of their back-off
+    remaining: int  #: not finished
+    active: Mapping[int, int] = field(default_factory=dict)  #: resource id -> tasks on its workers
+
+
+@dataclass(frozen=True, slots=True)
+class LiveWorker:
+    id: int
+    name: str
+    resource_id: int
+    resource: str
+    capacity: Capacity
+    draining: bool
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannableResource:
+    id: int
+    name: str
+    enabled: bool
+    price_per_hour: float
+    gpu_price_per_hour: float
+    speed: float
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanningState:
+    """Everything the planner looks at, read in one transaction."""
+
+    now: float
+    steps: Sequence[OpenStep]
+    workers: Sequence[LiveWorker]
+    resources: Sequence[PlannableResource]
+    next_retry_at: float | None  #: end of the earliest back-off
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a resource costs, for turning usage into money."""
+
+    price_per_hour: float
+    gpu_price_per_hour: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReportContext:
+    """What the store must know about the step of a report to judge it."""
+
+    retry: RetryPolicy
+    cpu: float
+    gpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOutcome:
+    stale: list[TaskKey] = field(default_factory=list)
+    released: int = 0  #: tasks that became ready: dependants and retries
+    manifests_due: list[int] = field(default_factory=list)  #: gather steps whose needs are met
+    finished: list[str] = field(default_factory=list)  #: experiments that ended
+
+
+class Leases(Protocol):
+    async def take(self, name: str, holder: str, lease_s: float) -> Fence:
+        """Become the holder; whoever held it before is fenced off from now on."""
+        ...
+
+    async def renew(self, fence: Fence, lease_s: float) -> None:
+        """LeaseLostError if somebody else took it."""
+        ...
+
+
+class TaskStore(Protocol):
+    """The hot path: planning, claiming, reporting."""
+
+    async def planning_state(self) -> PlanningState: ...
+
+    async def step_specs(self, step_ids: Sequence[int]) -> list[StepSpec]: ...
+
+    async def give_back(self, worker_id: int, held: Sequence[TaskKey]) -> int:
+        """Tasks assigned to the worker that it does not hold, because the answer to a claim got lost; how many."""
+        ...
+
+    async def claim(self, fence: Fence, worker_id: int, wants: Sequence[tuple[int, int]]) -> list[TaskKey]:
+        """Assign up to n tasks of each wanted step to the worker, as (step id, n); in order of index.
+
+        Nothing is assigned to a worker whose lease is over, from a step of an experiment that does not run, or
+        before the end of a back-off.
+        """
+        ...
+
+    async def report(
+        self, worker_id: int, reports: Sequence[Report], contexts: Mapping[int, ReportContext], charge: Charge
+    ) -> ReportOutcome:
+        """Record what became of attempts, release or skip what follows, finish what is finished."""
+        ...
+
+    async def output_keys(self, wanted: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], Mapping[str, str]]:
+        """(step id, index) -> output name -> key on the storage resource."""
+        ...
+
+
+class WorkerStore(Protocol):
+    """Workers and their leases."""
+
+    async def register_worker(self, hello: Hello, lease_s: float) -> int:
+        """A new worker id. A living worker of that name is replaced: see `expire_workers` for its tasks."""
+        ...
+
+    async def renew_worker(self, worker_id: int, lease_s: float) -> tuple[bool, list[TaskKey]]:
+        """(draining, canceled tasks it still holds). NotFoundError if its lease was taken away."""
+        ...
+
+    async def drain_worker(self, worker_id: int) -> None: ...
+
+    async def remove_worker(self, worker_id: int) -> int:
+        """It leaves in order: its tasks go back. How many."""
+        ...
+
+    async def expire_workers(self, fence: Fence) -> tuple[list[int], int, ReportOutcome]:
+        """Take the tasks of workers whose lease is over: (worker ids, tasks taken back, what followed)."""
+        ...
+
+    async def storages(self) -> list[StorageLocation]: ...
+
+
+class ExperimentStore(Protocol):
+    """Experiments as a whole."""
+
+    async def insert(self, new: NewExperiment) -> tuple[str, bool]:
+        """(id, whether it is new): an idempotency key that was seen gives the experiment made then."""
+        ...
+
+    async def start(self, experiment: str) -> ExperimentState: ...
+
+    async def cancel(self, experiment: str, reason: str) -> tuple[ExperimentState, list[int]]:
+        """Everything unfinished becomes CANCELED. (state, ids of workers that hold tasks of it)."""
+        ...
+
+    async def holding(self, experiment: str) -> int:
+        """Canceled tasks whose process may still run."""
+        ...
+
+    async def pause(self, experiment: str, reason: str) -> ExperimentState: ...
+
+    async def resume(self, experiment: str) -> ExperimentState: ...
+
+    async def retry(self, experiment: str) -> int:
+        """Failed, skipped and canceled tasks go back to where they can run; how many."""
+        ...
+
+    async def delete(self, experiment: str) -> None:
+        """ConflictError unless it is finished."""
+        ...
+
+    async def indexes(self, experiment: str, states: Sequence[TaskState]) -> dict[int, list[tuple[int, int]]]:
+        """Step position -> ranges (first, last) of the tasks in these states, in order."""
+        ...
+
+    async def due_manifests(self) -> list[int]:
+        """Gather steps whose needs are met and whose gate is closed."""
+        ...
+
+    async def open_gate(self, fence: Fence, step_id: int) -> int:
+        """The manifests of a gather step are there: its tasks may run. How many became ready."""
+        ...
+
+    def manifest_keys(self, step_id: int, output: str) -> AsyncIterator[Sequence[str]]:
+        """Keys of one output of all tasks of a step in index order, in chunks."""
+        ...
+
+    async def append_event(
+        self, kind: str, experiment: str | None, project: str | None, data: Mapping[str, Any]
+    ) -> int: ...
+
+    async def announce_progress(self, fence: Fence, seen: Mapping[str, int]) -> dict[str, int]:
+        """Write a progress event for each open experiment whose version differs from the one seen; versions now."""
+        ...
+
+    async def audit(self, actor: str, action: str, subject: str, detail: Mapping[str, Any]) -> None: ...
+
+
+class ResourceStore(Protocol):
+    """What a user sets about resources."""
+
+    async def update_resource(self, name: str, changes: Mapping[str, Any]) -> None:
+        """NotFoundError if there is none of that name."""
+        ...
+
+    async def forget_ended_workers(self, older_than_s: float) -> int:
+        """Records of workers that ended so long ago and that no attempt names; how many."""
+        ...
+
+
+class CredentialStore(Protocol):
+    """Records of credentials; the secrets are elsewhere."""
+
+    async def put_credential(self, name: str, owner: str, kind: str) -> None:
+        """ConflictError if another user has one of that name."""
+        ...
+
+    async def delete_credential(self, name: str) -> None: ...
+
+    async def credentials(self, owner: str) -> list[dict[str, Any]]:
+        """Name, kind and times of a user's credentials."""
+        ...

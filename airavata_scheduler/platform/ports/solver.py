@@ -1,0 +1,15 @@
+"""Where plans are computed: beside the event loop, under a limit."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from airavata_scheduler.scheduler_core import Limits, Plan, Snapshot
+
+
+class Solver(Protocol):
+    """Runs `scheduler_core.plan`."""
+
+    async def solve(self, snapshot: Snapshot, now: float, limits: Limits) -> Plan | None:
+        """The plan; None if the limit was overrun or the solver died: the last good plan stands."""
+        ...

@@ -1,0 +1,1 @@
+"""The six domain interfaces over the ports."""

@@ -1,0 +1,275 @@
+"""`ExperimentOrchestrator`: experiments from document to end, and the loop that moves them on."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from airavata_scheduler.platform.domain.compile import ResourceOffer, check_fits, compile_document
+from airavata_scheduler.platform.domain.compiled import CompiledExperiment, CompiledStep
+from airavata_scheduler.platform.domain.derive import merge, needed, restrict
+from airavata_scheduler.platform.domain.document import parse_document
+from airavata_scheduler.platform.domain.document_model import ExperimentDocument
+from airavata_scheduler.platform.domain.document_yaml import load
+from airavata_scheduler.platform.domain.errors import ConflictError, InvalidDocumentError, InvalidRequestError
+from airavata_scheduler.platform.domain.states import TaskState
+from airavata_scheduler.platform.domain.views import Explanation, ExperimentView
+from airavata_scheduler.platform.interfaces import DataMover, Derivation, Submission, Validation
+from airavata_scheduler.platform.ports.clock import Clock
+from airavata_scheduler.platform.ports.queries import Queries
+from airavata_scheduler.platform.ports.repository import ExperimentStore, Fence, NewExperiment, TaskStore
+from airavata_scheduler.platform.services.explain import Explainer
+from airavata_scheduler.platform.services.merge_patch import merge_patch
+from airavata_scheduler.platform.services.step_cache import StepCache
+
+_PERIOD_S = 0.5
+_IDLE_PERIOD_S = 2.0
+_CANCEL_WAIT_S = 8.0
+_CANCEL_POLL_S = 0.05
+_SELECTIONS: Mapping[str, tuple[TaskState, ...]] = {
+    "failed": (TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELED),
+    "succeeded": (TaskState.SUCCEEDED,),
+}
+
+
+class ExperimentOrchestratorService:
+    """See `interfaces.ExperimentOrchestrator`.
+
+    ``wake_scheduler`` is called when tasks may have become ready, ``notify_canceled`` with workers that hold canceled ones.
+    Both are nudges: when one is lost, the next look at the database finds the same.
+    """
+
+    def __init__(
+        self,
+        store: ExperimentStore,
+        tasks: TaskStore,
+        queries: Queries,
+        mover: DataMover,
+        explainer: Explainer,
+        fence: Fence,
+        clock: Clock,
+        *,
+        wake_scheduler: Callable[[], None] = lambda: None,
+        notify_canceled: Callable[[Sequence[int]], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._steps = StepCache(tasks)
+        self._queries = queries
+        self._mover = mover
+        self._explainer = explainer
+        self._fence = fence
+        self._clock = clock
+        self._wake_scheduler = wake_scheduler
+        self._notify_canceled = notify_canceled
+        self._advance = asyncio.Event()
+
+    # ---------------------------------------------------------------------------------------------------- the loop
+
+    async def run(self) -> None:
+        """Open the gates of gather steps and announce progress; never returns."""
+        seen: Mapping[str, int] = {}
+        while True:
+            self._advance.clear()
+            await self._open_gates()
+            seen = await self._store.announce_progress(self._fence, seen)
+            try:
+                async with asyncio.timeout(_PERIOD_S if seen else _IDLE_PERIOD_S):
+                    await self._advance.wait()
+            except TimeoutError:
+                pass
+
+    async def advance(self) -> None:
+        """Look soon: something ended."""
+        self._advance.set()
+
+    async def _open_gates(self) -> None:
+        for step_id in await self._store.due_manifests():
+            await self._mover.write_manifest(step_id)
+            await self._store.open_gate(self._fence, step_id)
+            self._wake_scheduler()
+
+    # -------------------------------------------------------------------------------------------------- submitting
+
+    async def validate(self, submission: Submission) -> Validation:
+        """Everything that `submit` checks."""
+        _, compiled, warnings = await self._compile(submission)
+        return Validation(
+            compiled.name, compiled.n_tasks, tuple(_summary(compiled, s) for s in compiled.steps), warnings
+        )
+
+    async def submit(self, actor: str, submission: Submission) -> ExperimentView:
+        """Refuse, or store in one transaction."""
+        source, compiled, _ = await self._compile(submission)
+        return await self._insert(actor, submission.project, source, compiled, submission)
+
+    async def _compile(self, submission: Submission) -> tuple[dict[str, Any], CompiledExperiment, tuple[str, ...]]:
+        # Parsing and checking a large document takes a while; the loop answers others meanwhile.
+        source, compiled = await asyncio.to_thread(_read, submission, self._clock.time())
+        return source, compiled, await self._check_fits(compiled)
+
+    async def _check_fits(self, compiled: CompiledExperiment) -> tuple[str, ...]:
+        offers = [
+            ResourceOffer(resource.name, resource.largest, resource.labels)
+            for resource in await self._queries.resources()
+            if resource.workers
+        ]
+        if not offers:
+            return ("no resource has a worker at the moment: tasks will wait for one",)
+        problems = check_fits(compiled, offers)
+        if problems:
+            raise InvalidDocumentError(problems)
+        return ()
+
+    async def _insert(
+        self,
+        actor: str,
+        project: str,
+        source: Mapping[str, Any],
+        compiled: CompiledExperiment,
+        request: Submission | Derivation,
+        derived_from: str | None = None,
+    ) -> ExperimentView:
+        new = NewExperiment(
+            id=_new_id(),
+            owner=actor,
+            project=project,
+            compiled=compiled,
+            document=source,
+            start=request.start,
+            idempotency_key=request.idempotency_key,
+            derived_from=derived_from,
+        )
+        experiment, fresh = await self._store.insert(new)
+        if fresh and request.start:
+            self._wake_scheduler()
+        return await self._queries.experiment(experiment)
+
+    async def derive(self, actor: str, experiment: str, derivation: Derivation) -> ExperimentView:
+        """The document is compiled anew with the changes, then restricted to the tasks chosen."""
+        old = await self._queries.experiment(experiment)
+        source = merge_patch(dict(await self._queries.document(experiment)), derivation.changes or {})
+        if derivation.name is not None:
+            source["name"] = derivation.name
+        submission = Submission(source, old.project, derivation.parameters)
+        source, compiled, _ = await self._compile(submission)
+        chosen = await self._chosen(old, compiled, derivation.select)
+        compiled = restrict(compiled, needed(compiled.steps, chosen))
+        return await self._insert(actor, old.project, source, compiled, derivation, experiment)
+
+    async def _chosen(
+        self, old: ExperimentView, compiled: CompiledExperiment, select: str
+    ) -> dict[int, list[tuple[int, int]]]:
+        """Position in the document's own steps -> indexes, in the numbering of the whole document."""
+        if select not in {"all", *_SELECTIONS}:
+            message = f"{select!r} is not a choice of tasks"
+            raise InvalidRequestError(message, path="select", remedy="use all, failed or succeeded")
+        states = _SELECTIONS.get(select, tuple(TaskState))
+        ranges = await self._store.indexes(old.id, states)
+        if not ranges:
+            message = f"experiment {old.id} has no tasks to select: none is {select}"
+            raise ConflictError(message, path="select")
+        known = await self._steps.get(step.step_id for step in old.steps)
+        positions = {step.name: step.position for step in compiled.steps}
+        chosen: dict[int, list[tuple[int, int]]] = {}
+        for step in old.steps:
+            position = positions.get(step.name)
+            if position is None or step.position not in ranges:
+                continue
+            chosen[position] = _in_document(known[step.step_id].step, compiled.steps[position], ranges[step.position])
+        return {position: found for position, found in chosen.items() if found}
+
+    # --------------------------------------------------------------------------------------------------- life cycle
+
+    async def start(self, actor: str, experiment: str) -> ExperimentView:
+        """DRAFT -> RUNNING."""
+        await self._store.start(experiment)
+        return await self._changed(actor, "start", experiment)
+
+    async def pause(self, actor: str, experiment: str, reason: str = "") -> ExperimentView:
+        """RUNNING -> PAUSED."""
+        await self._store.pause(experiment, reason or f"paused by {actor}")
+        return await self._changed(actor, "pause", experiment)
+
+    async def resume(self, actor: str, experiment: str) -> ExperimentView:
+        """PAUSED -> RUNNING."""
+        await self._store.resume(experiment)
+        return await self._changed(actor, "resume", experiment)
+
+    async def retry(self, actor: str, experiment: str) -> ExperimentView:
+        """ConflictError if nothing failed."""
+        if not await self._store.retry(experiment):
+            message = f"experiment {experiment} has no failed, skipped or canceled tasks"
+            raise ConflictError(message, remedy=f"to run it all again: `airavata experiment resubmit {experiment}`")
+        return await self._changed(actor, "retry", experiment)
+
+    async def cancel(self, actor: str, experiment: str, reason: str = "") -> ExperimentView:
+        """Answers when the processes are gone, or after some seconds if a worker does not answer."""
+        _, workers = await self._store.cancel(experiment, reason or f"canceled by {actor}")
+        if workers:
+            await self._notify_canceled(workers)
+            until = self._clock.monotonic() + _CANCEL_WAIT_S
+            while await self._store.holding(experiment) and self._clock.monotonic() < until:
+                await self._clock.sleep(_CANCEL_POLL_S)
+        return await self._changed(actor, "cancel", experiment)
+
+    async def delete(self, actor: str, experiment: str) -> None:
+        """The records first: files that nothing names do no harm, names without files would."""
+        await self._store.delete(experiment)
+        await self._mover.remove_experiment(experiment)
+        await self._store.audit(actor, "experiment.delete", experiment, {})
+
+    async def _changed(self, actor: str, action: str, experiment: str) -> ExperimentView:
+        await self._store.audit(actor, f"experiment.{action}", experiment, {})
+        self._wake_scheduler()
+        self._advance.set()
+        return await self._queries.experiment(experiment)
+
+    async def explain(self, experiment: str, step: str | None = None, index: int | None = None) -> Explanation:
+        """Why it waits, or how it ended."""
+        return await self._explainer.explain(experiment, step, index)
+
+
+def _new_id() -> str:
+    """Short enough to type, and not guessable."""
+    alphabet = "abcdefghjkmnpqrstuvwxyz23456789"
+    return "e-" + "".join(secrets.choice(alphabet) for _ in range(10))
+
+
+def _read(submission: Submission, now: float) -> tuple[dict[str, Any], CompiledExperiment]:
+    document: ExperimentDocument = parse_document(
+        submission.document, overrides=dict(submission.parameters or {}), now=now
+    )
+    source = dict(load(submission.document))
+    return _with_overrides(source, submission.parameters or {}), compile_document(document)
+
+
+def _with_overrides(source: dict[str, Any], parameters: Mapping[str, str]) -> dict[str, Any]:
+    """The stored document has the overrides in it, so that a derived experiment starts from what really ran."""
+    if not parameters:
+        return source
+    declared = dict(source.get("parameters") or {})
+    for name, value in parameters.items():
+        old = declared.get(name)
+        declared[name] = {**old, "default": value} if isinstance(old, dict) else value
+    return {**source, "parameters": declared}
+
+
+def _summary(compiled: CompiledExperiment, step: CompiledStep) -> dict[str, Any]:
+    upstream = sorted({*step.foreach, *step.gather, *step.after})
+    return {
+        "name": step.name,
+        "n": step.n,
+        "needs": [compiled.steps[position].name for position in upstream],
+        "request": step.program.request.to_json(),
+        "first": step.parameters(0),
+    }
+
+
+def _in_document(old: CompiledStep, whole: CompiledStep, ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Indexes of a step that may itself be a selection, in the numbering of the whole document."""
+    if old.foreach or old.n == whole.n:
+        return [(first, min(last, whole.n - 1)) for first, last in ranges if first < whole.n]
+    indexes = [old.sweep.original(i) for first, last in ranges for i in range(first, last + 1)]
+    return merge((i, i) for i in indexes if i < whole.n)

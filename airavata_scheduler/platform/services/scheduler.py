@@ -1,0 +1,259 @@
+"""`TaskScheduler`: the planning loop, claims from the plan's shares, and reports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from airavata_scheduler.platform.domain.messages import Batch, Launch, Report, WorkerGoneError
+from airavata_scheduler.platform.domain.request import Capacity
+from airavata_scheduler.platform.domain.states import TERMINAL, TaskState
+from airavata_scheduler.platform.ports.clock import Clock
+from airavata_scheduler.platform.ports.repository import (
+    Charge,
+    Fence,
+    PlanningState,
+    ReportOutcome,
+    TaskKey,
+    TaskStore,
+)
+from airavata_scheduler.platform.ports.solver import Solver
+from airavata_scheduler.platform.ports.storage import Storage
+from airavata_scheduler.platform.services.dispatch import Book
+from airavata_scheduler.platform.services.runtimes import Runtimes
+from airavata_scheduler.platform.services.snapshot import build_snapshot
+from airavata_scheduler.platform.services.step_cache import KnownStep, StepCache
+from airavata_scheduler.scheduler_core import Limits, Plan
+
+_LIMITS = Limits(time_s=0.3)
+_DEBOUNCE_S = 0.01
+_BUSY_PERIOD_S = 1.0
+_IDLE_PERIOD_S = 5.0
+
+
+class TaskSchedulerService:
+    """See `interfaces.TaskScheduler`. Everything it keeps can be read anew from the store at any moment.
+
+    ``on_advance`` is called after a commit that another service should look at: manifests to write, experiments ended.
+    """
+
+    def __init__(
+        self,
+        store: TaskStore,
+        fence: Fence,
+        solver: Solver,
+        storage: Storage,
+        clock: Clock,
+        on_advance: Callable[[ReportOutcome], None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._fence = fence
+        self._solver = solver
+        self._storage = storage
+        self._clock = clock
+        self._on_advance = on_advance
+        self._steps = StepCache(store)
+        self._runtimes = Runtimes()
+        self._book = Book()
+        self._charges: dict[str, Charge] = {}
+        self._requests: dict[int, Capacity] = {}
+        self._dirty = asyncio.Event()
+        self._planned = asyncio.Event()
+        self._generation: dict[int, int] = {}
+        self._signature: object = None
+
+    # ------------------------------------------------------------------------------------------------------ planning
+
+    async def run(self) -> None:
+        """The planning loop: looks when something changed, and now and then; never returns."""
+        while True:
+            delay_s = await self._look()
+            try:
+                async with asyncio.timeout(delay_s):
+                    await self._dirty.wait()
+                await self._clock.sleep(_DEBOUNCE_S)
+            except TimeoutError:
+                pass
+
+    async def _look(self) -> float:
+        """Read the state, plan if it differs in kind, wake claims. Seconds until the next look is due."""
+        self._dirty.clear()
+        state = await self._store.planning_state()
+        known = await self._steps.get(step.step_id for step in state.steps)
+        self._book.refresh(state)
+        self._requests = {step_id: step.step.program.request for step_id, step in known.items()}
+        self._charges = {r.name: Charge(r.price_per_hour, r.gpu_price_per_hour) for r in state.resources}
+        signature = _signature(state)
+        if signature != self._signature:
+            await self._plan(state, known)
+            self._signature = signature
+        self._wake_claims()
+        if state.next_retry_at is not None:
+            return min(_BUSY_PERIOD_S, max(0.05, state.next_retry_at - state.now))
+        return _BUSY_PERIOD_S if state.steps else _IDLE_PERIOD_S
+
+    async def _plan(self, state: PlanningState, known: Mapping[int, KnownStep]) -> None:
+        snapshot = build_snapshot(state, known, self._runtimes.estimates(), self._book.plan)
+        decided = await self._solver.solve(snapshot, state.now, _LIMITS)
+        if decided is not None:
+            self._book.follow(decided)
+
+    def _wake_claims(self) -> None:
+        self._planned.set()
+        self._planned = asyncio.Event()
+
+    async def plan(self) -> Mapping[str, Any]:
+        """Plan now, whether or not anything changed."""
+        self._signature = None
+        await self._look()
+        return await self.current_plan()
+
+    async def wake(self) -> None:
+        """Look soon."""
+        self._dirty.set()
+
+    async def current_plan(self) -> Mapping[str, Any]:
+        """Shares, what is unplaced and why, and how the plan was found."""
+        return plan_json(self._book.plan)
+
+    # --------------------------------------------------------------------------------------------- claims and reports
+
+    async def claim(
+        self, worker_id: int, free: Capacity, most: int, wait_s: float, held: Sequence[TaskKey] | None = None
+    ) -> Batch:
+        """See `ports.worker_channel`. A newer claim of the same worker ends an older one that still waits."""
+        generation = self._generation[worker_id] = self._generation.get(worker_id, 0) + 1
+        if held is not None:
+            await self._store.give_back(worker_id, held)
+            self._dirty.set()
+        until = self._clock.monotonic() + wait_s
+        while True:
+            planned = self._planned
+            batch = await self._try_claim(worker_id, free, most)
+            left_s = until - self._clock.monotonic()
+            if batch.launches or left_s <= 0:
+                return batch
+            try:
+                async with asyncio.timeout(left_s):
+                    await planned.wait()
+            except TimeoutError:
+                return Batch()
+            if self._generation[worker_id] != generation:
+                return Batch()
+
+    async def _try_claim(self, worker_id: int, free: Capacity, most: int) -> Batch:
+        worker = self._book.workers.get(worker_id)
+        if worker is None:
+            # New, or gone: the next look tells.
+            self._dirty.set()
+            return Batch()
+        wants = self._book.wants(worker, free, most, self._requests)
+        if not wants:
+            return Batch()
+        claimed = await self._store.claim(self._fence, worker_id, wants)
+        self._book.claimed(worker.resource, wants, Counter(step_id for step_id, _, _ in claimed))
+        return await self._batch(claimed)
+
+    async def _batch(self, claimed: Sequence[TaskKey]) -> Batch:
+        known = await self._steps.get({step_id for step_id, _, _ in claimed})
+        paths = await self._resolve(claimed, known)
+        launches = tuple(
+            Launch(
+                step_id, index, attempt, {**known[step_id].step.parameters(index), **paths.get((step_id, index), {})}
+            )
+            for step_id, index, attempt in claimed
+        )
+        return Batch({step_id: step.program for step_id, step in known.items()}, launches)
+
+    async def _resolve(
+        self, claimed: Sequence[TaskKey], known: Mapping[int, KnownStep]
+    ) -> dict[tuple[int, int], dict[str, str]]:
+        """Paths for parameters that refer to outputs; one statement for the whole batch."""
+        wanted: list[tuple[int, int, str, str, tuple[int, int]]] = []
+        paths: dict[tuple[int, int], dict[str, str]] = {}
+        for step_id, index, _ in claimed:
+            step = known[step_id]
+            for parameter, reference in step.step.references.items():
+                if reference.mode == "gather":
+                    paths.setdefault((step_id, index), {})[parameter] = self._path(step.manifest_key(parameter))
+                else:
+                    upstream = index // step.step.fan_out if reference.mode == "foreach" else 0
+                    source = (step.upstream(reference.step), upstream)
+                    wanted.append((step_id, index, parameter, reference.output, source))
+        keys = await self._store.output_keys(sorted({source for *_, source in wanted}))
+        for step_id, index, parameter, output, source in wanted:
+            paths.setdefault((step_id, index), {})[parameter] = self._path(keys[source][output])
+        return paths
+
+    def _path(self, key: str) -> str:
+        path = self._storage.local_path(key)
+        return path if path is not None else key
+
+    async def report(self, worker_id: int, reports: Sequence[Report]) -> list[TaskKey]:
+        """Record what became of attempts; see `ports.worker_channel`."""
+        known = await self._steps.get({report.step_id for report in reports})
+        valid = [report for report in reports if report.step_id in known]
+        worker = self._book.workers.get(worker_id)
+        resource = worker.resource if worker else ""
+        outcome = await self._store.report(
+            worker_id,
+            valid,
+            {step_id: step.context for step_id, step in known.items()},
+            self._charges.get(resource, Charge(0.0, 0.0)),
+        )
+        self._learn(resource, valid, outcome)
+        gone = [(r.step_id, r.index, r.attempt) for r in reports if r.step_id not in known]
+        return [*outcome.stale, *gone]
+
+    def _learn(self, resource: str, reports: Sequence[Report], outcome: ReportOutcome) -> None:
+        ended = [report for report in reports if report.state in TERMINAL]
+        self._book.ended(resource, Counter(report.step_id for report in ended))
+        self._runtimes.add(resource, [r for r in ended if r.state is TaskState.SUCCEEDED])
+        if outcome.released or outcome.finished:
+            self._dirty.set()
+        if outcome.manifests_due or outcome.finished:
+            self._on_advance(outcome)
+        if ended and self._book.has_ready:
+            self._wake_claims()
+
+    async def require(self, worker_id: int) -> None:
+        """WorkerGoneError if the worker's lease was taken away."""
+        if worker_id not in self._book.workers:
+            raise WorkerGoneError(str(worker_id))
+
+
+def _signature(state: PlanningState) -> object:
+    """What a plan depends on, coarsely: a plan stays good while only numbers shrink."""
+    return (
+        tuple(
+            (s.step_id, _magnitude(s.ready), s.priority, s.budget is None or s.cost >= s.budget) for s in state.steps
+        ),
+        tuple((w.id, w.draining, w.capacity.cpu) for w in state.workers),
+        tuple((r.id, r.enabled, r.price_per_hour, r.gpu_price_per_hour, r.speed) for r in state.resources),
+    )
+
+
+def _magnitude(n: int) -> int:
+    return n.bit_length()
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """A plan for people and programs outside."""
+    return {
+        "solver": plan.solver,
+        "objective": plan.objective,
+        "bound": plan.bound,
+        "gap": plan.gap,
+        "spent_s": plan.spent_s,
+        "classes": plan.classes,
+        "shares": [
+            {"step_id": int(s.group), "resource": s.resource, "places": s.places, "burst": s.burst, "order": s.order}
+            for s in plan.shares
+        ],
+        "unplaced": [
+            {"step_id": int(u.group), "count": u.count, "reasons": [reason.text for reason in u.reasons]}
+            for u in plan.unplaced
+        ],
+    }

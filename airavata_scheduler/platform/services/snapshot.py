@@ -1,0 +1,120 @@
+"""What the database knows, in the planner's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from airavata_scheduler.platform.domain.request import Capacity
+from airavata_scheduler.platform.ports.repository import LiveWorker, OpenStep, PlannableResource, PlanningState
+from airavata_scheduler.platform.services.step_cache import KnownStep
+from airavata_scheduler.scheduler_core import (
+    Estimate,
+    Experiment,
+    Plan,
+    Project,
+    Resource,
+    Snapshot,
+    TaskGroup,
+    Weights,
+)
+
+#: Taken for a task about whose runtime nobody said anything and nothing was learnt.
+DEFAULT_RUNTIME_S = 60.0
+
+
+def vector(capacity: Capacity) -> dict[str, float]:
+    """A capacity as the planner's vector; dimensions of zero are left out."""
+    amounts = {
+        "cpu": capacity.cpu,
+        "memory_bytes": float(capacity.memory_bytes),
+        "gpu": capacity.gpu,
+        "disk_bytes": float(capacity.disk_bytes),
+        **capacity.named,
+    }
+    return {name: amount for name, amount in amounts.items() if amount > 0}
+
+
+def total(capacities: list[Capacity]) -> Capacity:
+    """The sum of capacities."""
+    result = Capacity(cpu=0.0)
+    for capacity in capacities:
+        result = result.plus(capacity)
+    return result
+
+
+def largest(capacities: list[Capacity]) -> Capacity:
+    """The largest worker: by cpu, then GPU, then memory."""
+    return max(capacities, key=lambda c: (c.cpu, c.gpu, c.memory_bytes), default=Capacity(cpu=0.0))
+
+
+def build_snapshot(
+    state: PlanningState,
+    known: Mapping[int, KnownStep],
+    runtimes: Mapping[int, Mapping[str, Estimate]],
+    previous: Plan,
+) -> Snapshot:
+    """The snapshot for `scheduler_core.plan`. ``runtimes``: step id -> resource name ("" for any) -> what was learnt."""
+    steps = [step for step in state.steps if step.step_id in known]
+    names = {resource.id: resource.name for resource in state.resources}
+    return Snapshot(
+        groups=tuple(_group(step, known, names, runtimes.get(step.step_id, {})) for step in steps),
+        resources=tuple(_resource(resource, state.workers) for resource in state.resources),
+        experiments=tuple({step.experiment: _experiment(step, known[step.step_id]) for step in steps}.values()),
+        projects=tuple(
+            {step.project: Project(key=step.project, weight=step.project_weight) for step in steps}.values()
+        ),
+        previous={(share.group, share.resource): share.places for share in previous.shares},
+    )
+
+
+def _group(
+    open_step: OpenStep,
+    known: Mapping[int, KnownStep],
+    names: Mapping[int, str],
+    runtimes: Mapping[str, Estimate],
+) -> TaskGroup:
+    step = known[open_step.step_id]
+    active = sum(open_step.active.values())
+    upstream = {step.upstream(p) for p in (*step.step.foreach, *step.step.gather, *step.step.after)}
+    prior = Estimate(mean_s=step.step.time_s or DEFAULT_RUNTIME_S)
+    return TaskGroup(
+        key=str(open_step.step_id),
+        experiment=open_step.experiment,
+        request=vector(step.step.program.request),
+        runtime=runtimes.get("", prior),
+        runtime_on={name: estimate for name, estimate in runtimes.items() if name},
+        n_ready=open_step.ready,
+        n_running={names[resource_id]: n for resource_id, n in open_step.active.items()},
+        n_blocked=max(0, open_step.remaining - open_step.ready - active),
+        after=tuple(str(step_id) for step_id in sorted(upstream) if step_id in known),
+        priority=step.step.priority,
+    )
+
+
+def _experiment(step: OpenStep, known: KnownStep) -> Experiment:
+    weights = dict(step.objective)
+    return Experiment(
+        key=step.experiment,
+        project=step.project,
+        weights=Weights(**weights) if weights else Weights(),
+        priority=step.priority,
+        submitted_at_s=step.submitted_at,
+        deadline_at_s=step.deadline,
+        budget_left=None if step.budget is None else max(0.0, step.budget - step.cost),
+        allow=frozenset(known.step.allow),
+        deny=frozenset(known.step.deny),
+    )
+
+
+def _resource(resource: PlannableResource, workers: list[LiveWorker] | tuple[LiveWorker, ...]) -> Resource:
+    mine = [worker.capacity for worker in workers if worker.resource_id == resource.id and not worker.draining]
+    return Resource(
+        name=resource.name,
+        capacity=vector(total(mine)),
+        largest=vector(largest(mine)),
+        workers=len(mine),
+        unit_prices={"cpu": resource.price_per_hour, "gpu": resource.gpu_price_per_hour},
+        speed=resource.speed,
+        labels=frozenset(f"{key}={value}" for key, value in resource.labels.items()),
+        cut_off="" if resource.enabled and mine else "disabled" if not resource.enabled else "it has no live worker",
+    )

@@ -1,0 +1,120 @@
+"""`WorkerLifecycle`: registration, heartbeats that carry directives, and the reaper."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from airavata_scheduler.platform.domain.errors import NotFoundError
+from airavata_scheduler.platform.domain.messages import Directives, Hello, Welcome, WorkerGoneError
+from airavata_scheduler.platform.domain.request import Capacity
+from airavata_scheduler.platform.domain.views import WorkerView
+from airavata_scheduler.platform.ports.clock import Clock
+from airavata_scheduler.platform.ports.queries import Queries
+from airavata_scheduler.platform.ports.repository import ExperimentStore, Fence, ReportOutcome, WorkerStore
+
+
+class WorkerLifecycleService:
+    """See `interfaces.WorkerLifecycle`.
+
+    ``on_change`` is called when workers came or went, ``on_advance`` when lost tasks had consequences.
+    """
+
+    def __init__(
+        self,
+        store: WorkerStore,
+        audit: ExperimentStore,
+        queries: Queries,
+        fence: Fence,
+        clock: Clock,
+        *,
+        lease_s: float,
+        heartbeat_s: float,
+        on_change: Callable[[], None] = lambda: None,
+        on_advance: Callable[[ReportOutcome], None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._audit = audit
+        self._queries = queries
+        self._fence = fence
+        self._clock = clock
+        self._lease_s = lease_s
+        self._heartbeat_s = heartbeat_s
+        self._on_change = on_change
+        self._on_advance = on_advance
+        self._nudges: dict[int, asyncio.Event] = defaultdict(asyncio.Event)
+
+    async def run(self) -> None:
+        """The reaper; never returns. A lost worker is noticed within its lease and a third of it."""
+        while True:
+            await self.reap()
+            await self._clock.sleep(self._lease_s / 3)
+
+    async def register(self, hello: Hello) -> Welcome:
+        """See `ports.worker_channel`. The predecessor's tasks are given back before this answers."""
+        worker_id = await self._store.register_worker(hello, self._lease_s)
+        await self.reap()
+        self._on_change()
+        return Welcome(worker_id, self._lease_s, self._heartbeat_s, tuple(await self._store.storages()))
+
+    async def heartbeat(self, worker_id: int, free: Capacity, running: int, wait_s: float) -> Directives:  # noqa: ARG002
+        """Renew, and wait up to ``wait_s`` for something to say. What to cancel is read from the database each time."""
+        directives = await self._renew(worker_id)
+        if directives.cancel or directives.drain:
+            return directives
+        nudge = self._nudges[worker_id]
+        nudge.clear()
+        try:
+            async with asyncio.timeout(wait_s):
+                await nudge.wait()
+        except TimeoutError:
+            return directives
+        return await self._renew(worker_id)
+
+    async def _renew(self, worker_id: int) -> Directives:
+        try:
+            draining, canceled = await self._store.renew_worker(worker_id, self._lease_s)
+        except NotFoundError as error:
+            self._nudges.pop(worker_id, None)
+            raise WorkerGoneError(error.message) from error
+        return Directives(self._lease_s, cancel=tuple(canceled), drain=draining)
+
+    async def goodbye(self, worker_id: int) -> None:
+        """See `ports.worker_channel`."""
+        await self._store.remove_worker(worker_id)
+        self._nudges.pop(worker_id, None)
+        self._on_change()
+
+    async def workers(self) -> Sequence[WorkerView]:
+        """Those that live."""
+        return await self._queries.workers()
+
+    async def drain(self, actor: str, worker_id: int) -> WorkerView:
+        """It learns of it with the heartbeat that waits."""
+        await self._store.drain_worker(worker_id)
+        await self._audit.audit(actor, "worker.drain", str(worker_id), {})
+        self._nudges[worker_id].set()
+        self._on_change()
+        for worker in await self._queries.workers():
+            if worker.id == worker_id:
+                return worker
+        message = f"worker {worker_id} left while it was told to drain"
+        raise NotFoundError(message)
+
+    async def notify_canceled(self, workers: Sequence[int]) -> None:
+        """Answer the waiting heartbeats of these workers: they hold canceled tasks."""
+        for worker_id in workers:
+            if worker_id in self._nudges:
+                self._nudges[worker_id].set()
+
+    async def reap(self) -> int:
+        """Take back the tasks of workers whose lease is over."""
+        lost, tasks, outcome = await self._store.expire_workers(self._fence)
+        for worker_id in lost:
+            self._nudges.pop(worker_id, None)
+        if lost or tasks:
+            self._on_change()
+        if outcome.manifests_due or outcome.finished:
+            self._on_advance(outcome)
+        return tasks

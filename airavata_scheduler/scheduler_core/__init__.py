@@ -1,0 +1,63 @@
+"""Snapshot in, plan out: the planner. Imports nothing of ours, no clock, no I/O.
+
+>>> from airavata_scheduler.scheduler_core import Limits, plan
+>>> decided = plan(snapshot, now, Limits(time_s=0.4))
+"""
+
+from __future__ import annotations
+
+from .errors import PlannerError, SnapshotError, SolverError
+from .plan import Cause, Forecast, Plan, Reason, Share, Unplaced, WorkerTarget
+from .snapshot import (
+    BALANCED,
+    CHEAPEST,
+    FASTEST,
+    PRESETS,
+    Estimate,
+    Experiment,
+    Limits,
+    Link,
+    Project,
+    Resource,
+    Snapshot,
+    TaskGroup,
+    Weights,
+    WorkerOffer,
+)
+
+
+def plan(snapshot: Snapshot, now: float, limits: Limits | None = None) -> Plan:
+    """Decide what goes where; see `planner.plan`. Raises SnapshotError for a malformed snapshot."""
+    # The solvers take a second to import, and whoever only needs the types never calls this.
+    from .planner import plan as decide  # noqa: PLC0415
+
+    return decide(snapshot, now, limits)
+
+
+__all__ = [
+    "BALANCED",
+    "CHEAPEST",
+    "FASTEST",
+    "PRESETS",
+    "Cause",
+    "Estimate",
+    "Experiment",
+    "Forecast",
+    "Limits",
+    "Link",
+    "Plan",
+    "PlannerError",
+    "Project",
+    "Reason",
+    "Resource",
+    "Share",
+    "Snapshot",
+    "SnapshotError",
+    "SolverError",
+    "TaskGroup",
+    "Unplaced",
+    "Weights",
+    "WorkerOffer",
+    "WorkerTarget",
+    "plan",
+]

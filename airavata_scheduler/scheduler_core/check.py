@@ -1,0 +1,143 @@
+"""Whether a snapshot can be planned with; the first fault found is named with its path, its value and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import isfinite
+
+from .errors import SnapshotError
+from .snapshot import Estimate, Experiment, Limits, Link, Resource, Snapshot, TaskGroup, WorkerOffer
+
+
+def check(snapshot: Snapshot, now: float, limits: Limits) -> None:
+    """Raises SnapshotError for the first field that is out of its domain; references are checked by name."""
+    _finite("now", now)
+    _limits(limits)
+    _unique("experiments", [e.key for e in snapshot.experiments])
+    _unique("groups", [g.key for g in snapshot.groups])
+    _unique("resources", [r.name for r in snapshot.resources])
+    _unique("projects", [p.key for p in snapshot.projects])
+    for i, project in enumerate(snapshot.projects):
+        _positive(f"projects[{i}].weight", project.weight)
+    for i, experiment in enumerate(snapshot.experiments):
+        _experiment(f"experiments[{i}]", experiment)
+    experiments = {e.key for e in snapshot.experiments}
+    for i, group in enumerate(snapshot.groups):
+        _group(f"groups[{i}]", group, experiments)
+    for i, resource in enumerate(snapshot.resources):
+        _resource(f"resources[{i}]", resource)
+    for i, link in enumerate(snapshot.links):
+        _link(f"links[{i}]", link)
+
+
+def _limits(limits: Limits) -> None:
+    _positive("limits.time_s", limits.time_s)
+    _positive("limits.max_classes", limits.max_classes)
+    _positive("limits.ageing_s", limits.ageing_s)
+    _amount("limits.detail_tasks", limits.detail_tasks)
+    if limits.window_s is not None:
+        _positive("limits.window_s", limits.window_s)
+    if limits.solver not in ("auto", "greedy", "flow", "linear"):
+        raise SnapshotError("limits.solver", limits.solver, "choose auto, greedy, flow or linear")
+
+
+def _experiment(path: str, experiment: Experiment) -> None:
+    for name in ("time", "cost", "deadline", "locality", "seconds_per_money"):
+        _amount(f"{path}.weights.{name}", getattr(experiment.weights, name))
+    if experiment.deadline_at_s is not None:
+        _finite(f"{path}.deadline_at_s", experiment.deadline_at_s)
+    if experiment.budget_left is not None:
+        _finite(f"{path}.budget_left", experiment.budget_left)
+    _finite(f"{path}.submitted_at_s", experiment.submitted_at_s)
+
+
+def _group(path: str, group: TaskGroup, experiments: set[str]) -> None:
+    if group.experiment not in experiments:
+        raise SnapshotError(f"{path}.experiment", group.experiment, "add an experiment of that key to the snapshot")
+    _vector(f"{path}.request", group.request)
+    _vector(f"{path}.inputs", group.inputs)
+    _estimate(f"{path}.runtime", group.runtime)
+    for name, estimate in group.runtime_on.items():
+        _estimate(f"{path}.runtime_on[{name!r}]", estimate)
+    for name, running in group.n_running.items():
+        _amount(f"{path}.n_running[{name!r}]", running)
+    for name, ends in group.running_left_s.items():
+        for i, left in enumerate(ends):
+            _amount(f"{path}.running_left_s[{name!r}][{i}]", left)
+    for name in ("n_ready", "n_blocked", "rank_s", "output_bytes"):
+        _amount(f"{path}.{name}", getattr(group, name))
+    _positive(f"{path}.nodes", group.nodes)
+    _rate(f"{path}.failure_rate", group.failure_rate)
+
+
+def _resource(path: str, resource: Resource) -> None:
+    for name in ("capacity", "free", "largest", "unit_prices"):
+        vector = getattr(resource, name)
+        if vector is not None:
+            _vector(f"{path}.{name}", vector)
+    for name in ("workers", "price_per_hour", "queue_wait_s", "life_left_s", "max_tasks"):
+        value = getattr(resource, name)
+        if value is not None:
+            _amount(f"{path}.{name}", value)
+    if resource.credential_until_s is not None:
+        _finite(f"{path}.credential_until_s", resource.credential_until_s)
+    _positive(f"{path}.speed", resource.speed)
+    _rate(f"{path}.failure_rate", resource.failure_rate)
+    _unique(f"{path}.offers", [offer.name for offer in resource.offers])
+    for i, offer in enumerate(resource.offers):
+        _offer(f"{path}.offers[{i}]", offer)
+
+
+def _offer(path: str, offer: WorkerOffer) -> None:
+    _vector(f"{path}.size", offer.size)
+    _amount(f"{path}.max_workers", offer.max_workers)
+    _amount(f"{path}.idle_price_per_hour", offer.idle_price_per_hour)
+    _amount(f"{path}.queue_wait.mean_s", offer.queue_wait.mean_s)
+    if offer.walltime_s is not None:
+        _positive(f"{path}.walltime_s", offer.walltime_s)
+
+
+def _link(path: str, link: Link) -> None:
+    for name in ("bandwidth_bytes_per_s", "price_per_gb", "latency_s"):
+        _amount(f"{path}.{name}", getattr(link, name))
+
+
+def _estimate(path: str, estimate: Estimate) -> None:
+    _positive(f"{path}.mean_s", estimate.mean_s)
+    for name in ("low_s", "high_s"):
+        value = getattr(estimate, name)
+        if value is not None:
+            _amount(f"{path}.{name}", value)
+
+
+def _vector(path: str, vector: Mapping[str, float]) -> None:
+    for name, amount in vector.items():
+        _amount(f"{path}.{name}", amount)
+
+
+def _unique(path: str, keys: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for i, key in enumerate(keys):
+        if not key or key in seen:
+            raise SnapshotError(f"{path}[{i}]", key, "give every entry a name of its own, not empty")
+        seen.add(key)
+
+
+def _finite(path: str, value: float) -> None:
+    if not isfinite(value):
+        raise SnapshotError(path, value, "give a finite number")
+
+
+def _amount(path: str, value: float) -> None:
+    if not isfinite(value) or value < 0:
+        raise SnapshotError(path, value, "give a finite number that is not negative")
+
+
+def _positive(path: str, value: float) -> None:
+    if not isfinite(value) or value <= 0:
+        raise SnapshotError(path, value, "give a finite number above zero")
+
+
+def _rate(path: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise SnapshotError(path, value, "give a probability of at least 0 and below 1")

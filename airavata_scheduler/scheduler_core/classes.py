@@ -1,0 +1,106 @@
+"""Groups to classes: what the decision does not depend on is not distinguished.
+
+The key of a class: experiment, request (exact), nodes, labels, resources to avoid, effective priority, locations of
+the inputs and the powers of two their sizes lie between, and buckets of runtime, rank and failure rate. Runtime and
+rank buckets are geometric (factor `1.1` first). When there are still too many classes, the factor grows (1.5, 3, 10)
+until they fit. Gangs and tasks with learnt runtimes of their own are never merged with others, so aggregation cannot
+hide a large task among small ones; requests are never averaged. A class's runtime is the mean over its tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from math import floor, log
+
+from .snapshot import Estimate, Snapshot, TaskGroup
+
+_FACTORS = (1.1, 1.5, 3.0, 10.0, 1000.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskClass:
+    """Groups planned as one row. `count` tasks need a place: ready and blocked ones, not those that run."""
+
+    members: tuple[int, ...]
+    experiment: str
+    request: Mapping[str, float]
+    nodes: int
+    runtime: Estimate
+    runtime_on: Mapping[str, Estimate] = field(default_factory=dict)
+    failure_rate: float
+    inputs: Mapping[str, float]
+    labels: frozenset[str]
+    avoid: frozenset[str]
+    priority: int
+    rank_s: float
+    count: int
+
+
+def bucket(value: float, factor: float) -> int:
+    """The index of the geometric bucket a positive value lies in; values below a microsecond share one."""
+    return floor(log(max(value, 1e-6), factor))
+
+
+def classify(snapshot: Snapshot, max_classes: int) -> tuple[TaskClass, ...]:
+    """The classes of a snapshot's groups that have tasks to place, in the order of their first member.
+
+    More than `max_classes` remain only if the groups differ in what must never be merged.
+    """
+    active = [i for i, g in enumerate(snapshot.groups) if g.n_ready + g.n_blocked > 0]
+    if len(active) <= max_classes:
+        return tuple(_merge(snapshot.groups, (i,)) for i in active)
+    keyed: dict[Hashable, list[int]] = {}
+    for factor in _FACTORS:
+        keyed = {}
+        for i in active:
+            keyed.setdefault(_key(snapshot.groups[i], i, factor), []).append(i)
+        if len(keyed) <= max_classes:
+            break
+    return tuple(_merge(snapshot.groups, tuple(members)) for members in keyed.values())
+
+
+def _key(group: TaskGroup, index: int, factor: float) -> Hashable:
+    if group.nodes > 1 or group.runtime_on:
+        return index
+    return (
+        group.experiment,
+        tuple(sorted(group.request.items())),
+        group.labels,
+        group.avoid,
+        group.priority,
+        tuple(sorted((place, bucket(size, max(2.0, factor))) for place, size in group.inputs.items())),
+        bucket(group.runtime.mean_s, factor),
+        bucket(group.rank_s, factor),
+        floor(group.failure_rate * 10),
+    )
+
+
+def _merge(groups: tuple[TaskGroup, ...], members: tuple[int, ...]) -> TaskClass:
+    first = groups[members[0]]
+    parts = [groups[i] for i in members]
+    sizes = [g.n_ready + g.n_blocked for g in parts]
+    total = sum(sizes)
+    runtime, failure, inputs = first.runtime, first.failure_rate, first.inputs
+    if len(parts) > 1:
+        bounds = [g.runtime.bounds() for g in parts]
+        mean = sum(g.runtime.mean_s * n for g, n in zip(parts, sizes, strict=True)) / total
+        low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
+        runtime = Estimate(mean_s=mean, low_s=low, high_s=high, n=sum(g.runtime.n for g in parts))
+        failure = sum(g.failure_rate * n for g, n in zip(parts, sizes, strict=True)) / total
+        inputs = {k: sum(g.inputs[k] * n for g, n in zip(parts, sizes, strict=True)) / total for k in first.inputs}
+    return TaskClass(
+        members=members,
+        experiment=first.experiment,
+        request=first.request,
+        nodes=first.nodes,
+        runtime=runtime,
+        runtime_on=first.runtime_on,
+        failure_rate=failure,
+        inputs=inputs,
+        labels=first.labels,
+        avoid=first.avoid,
+        priority=first.priority,
+        rank_s=max(g.rank_s for g in parts),
+        count=total,
+    )

@@ -1,0 +1,171 @@
+"""`plan(snapshot, now, limits) -> Plan`: check, classify, compile, solve, rehearse, share out, explain. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from .check import check
+from .classes import classify
+from .errors import SolverError
+from .flow import Flow
+from .forecast import forecast
+from .greedy import greedy
+from .linear import Linear
+from .objective import Costs, costs, value
+from .plan import Plan
+from .problem import Floats, Problem, compile_problem
+from .reasons import unplaced
+from .rehearsal import Cast, Outcome, Script, cast
+from .rounding import rounded
+from .scripts import best_script
+from .shares import Decision, share_out
+from .snapshot import Limits, Snapshot
+from .solution import Solution, Solver
+from .targets import worker_targets
+from .waves import wave_assignments
+
+LADDER: tuple[Solver, ...] = (Flow(), Linear())
+
+
+def plan(
+    snapshot: Snapshot, now: float, limits: Limits | None = None, *, stopwatch: Callable[[], float] = time.perf_counter
+) -> Plan:
+    """Decides what goes where.
+
+    `now` is in the snapshot's epoch, in seconds. Raises SnapshotError for a malformed snapshot. The stopwatch only
+    measures `Plan.spent_s`; the decision does not depend on it.
+    """
+    started = stopwatch()
+    limits = Limits() if limits is None else limits
+    check(snapshot, now, limits)
+    problem = compile_problem(snapshot, classify(snapshot, limits.max_classes), now, limits)
+    price = costs(problem)
+    x, solution, notes = climb(problem, price)
+    x, objective, script, outcome, who = _rehearse(problem, price, x, now)
+    starts = _starts(problem, x, who, outcome)
+    near = np.where(x > 0, 0.0, np.where(problem.allowed, np.maximum(solution.reduced, 0.0), np.inf))
+    decision = Decision(x, starts, near, _positions(problem, price, script, who), outcome is not None)
+    bound = solution.bound
+    return Plan(
+        shares=share_out(problem, decision, now),
+        targets=worker_targets(problem, x),
+        unplaced=unplaced(problem, x),
+        forecasts=forecast(problem, price, x, who, outcome),
+        prices=_capacity_prices(problem, solution),
+        budget_prices={
+            e.key: float(p) for e, p in zip(snapshot.experiments, solution.budget_price, strict=True) if p > 0
+        },
+        task_prices=_task_prices(problem, near),
+        objective=objective,
+        bound=bound,
+        gap=None if bound is None else max(0.0, objective - bound) / max(abs(bound), 1e-9),
+        solver=solution.solver if script is None else f"{solution.solver}+{script.name}",
+        spent_s=stopwatch() - started,
+        classes=len(problem.classes),
+        notes=notes,
+    )
+
+
+def climb(problem: Problem, price: Costs) -> tuple[Floats, Solution, tuple[str, ...]]:
+    """The ladder: greedy always, then the first solver that suits; the better of the two assignments (C, P)."""
+    incumbent = greedy(problem, price)
+    wanted = problem.limits.solver
+    notes: list[str] = []
+    for solver in LADDER:
+        if wanted not in ("auto", solver.name) or not solver.suits(problem, price, incumbent):
+            continue
+        try:
+            solution = solver.solve(problem, price, incumbent)
+        except SolverError as error:
+            notes.append(str(error))
+            continue
+        x = rounded(problem, price, solution)
+        if value(problem, price, x) <= value(problem, price, incumbent):
+            return x, solution, tuple(notes)
+        notes.append(f"{solver.name}: rounding was worse than greedy")
+        return incumbent, solution, tuple(notes)
+    return incumbent, _unpriced(problem, price, incumbent), tuple(notes)
+
+
+def _unpriced(problem: Problem, price: Costs, x: Floats) -> Solution:
+    """Greedy's answer as a solution without a bound: cells compared by what they cost by themselves."""
+    held = price.cell + float(price.finish_weight.sum()) * problem.hold_s / max(1, len(problem.pools))
+    ranked = np.where(problem.allowed, held, np.inf)
+    least = ranked.min(axis=1, initial=np.inf)
+    reduced = np.where(problem.allowed, ranked - np.where(np.isfinite(least), least, 0.0)[:, None], np.inf)
+    return Solution(x, None, np.zeros(problem.capacity.shape), np.zeros(len(problem.budget)), reduced, "greedy")
+
+
+def _rehearse(
+    problem: Problem, price: Costs, x: Floats, now: float
+) -> tuple[Floats, float, Script | None, Outcome | None, Cast | None]:
+    """Task by task if there are few enough; else the assignment stands as it is."""
+    by_value = value(problem, price, x)
+    if problem.limits.window_s is not None or not 0 < problem.count.sum() <= problem.limits.detail_tasks:
+        return x, by_value, None, None, None
+    who = cast(problem, price, now)
+    script, outcome, objective = best_script(who, [("solver", x), *wave_assignments(problem, price, x)], problem.limits.effort)
+    placed = np.zeros(x.shape)
+    for p, started in enumerate(outcome.started):
+        for g, n in started.items():
+            placed[who.row[g], p] += n
+    return placed, objective, script, outcome, who
+
+
+def _starts(problem: Problem, x: Floats, who: Cast | None, outcome: Outcome | None) -> Floats:
+    """(C, P) seconds until the first task of a class starts on a pool; without a rehearsal when the pool opens."""
+    starts = np.broadcast_to(problem.wait_s[None, :], x.shape).copy()
+    if who is not None and outcome is not None:
+        starts[x > 0] = np.inf
+        for p, first in enumerate(outcome.first_start):
+            for g, at in first.items():
+                starts[who.row[g], p] = min(starts[who.row[g], p], at)
+    return starts
+
+
+def _positions(problem: Problem, price: Costs, script: Script | None, who: Cast | None) -> list[int]:
+    """(G,) the order of the snapshot's groups: the script's, else by stage, deadline, work that follows, and length."""
+    groups = problem.snapshot.groups
+    members = [(i, c) for c, task_class in enumerate(problem.classes) for i in task_class.members]
+    if script is not None and who is not None:
+        ordered = [members[g][0] for g in script.order]
+    else:
+        stage, due = price.stage.tolist(), problem.deadline_s.tolist()
+
+        def urgency(pair: tuple[int, int]) -> tuple[float, float, float, int]:
+            i, c = pair
+            return stage[c], due[c], -groups[i].rank_s - groups[i].runtime.mean_s, i
+
+        ordered = [i for i, _ in sorted(members, key=urgency)]
+    position = [len(groups)] * len(groups)
+    for place, i in enumerate(ordered):
+        position[i] = place
+    return position
+
+
+def _capacity_prices(problem: Problem, solution: Solution) -> dict[str, dict[str, float]]:
+    prices: dict[str, dict[str, float]] = {}
+    for p, d in np.argwhere(solution.capacity_price > 0):
+        row = prices.setdefault(problem.snapshot.resources[problem.pools[p].resource].name, {})
+        row[problem.dims[d]] = max(row.get(problem.dims[d], 0.0), float(solution.capacity_price[p, d]))
+    return prices
+
+
+def _task_prices(problem: Problem, near: Floats) -> dict[tuple[str, str], float]:
+    """For each class's few best resources, by group: zero where it is planned."""
+    names = [problem.snapshot.resources[pool.resource].name for pool in problem.pools]
+    prices: dict[tuple[str, str], float] = {}
+    k = min(_PRICED, near.shape[1])
+    for c, task_class in enumerate(problem.classes):
+        for p in np.argsort(near[c], kind="stable")[:k]:
+            if np.isfinite(near[c, p]):
+                for i in task_class.members:
+                    key = (problem.snapshot.groups[i].key, names[p])
+                    prices[key] = min(prices.get(key, np.inf), float(near[c, p]))
+    return prices
+
+
+_PRICED = 8

@@ -1,0 +1,271 @@
+"""Rehearsing a plan task by task on a virtual clock: what it would lead to, before anything starts.
+
+A *script* says, for every pool, which groups run there, how many tasks of each, and in which order. A rehearsal starts,
+on each pool, whatever comes first in its order, is ready and fits, and so on until all is done: exactly what workers do
+when they claim from the shares that a script becomes. Gangs and large tasks are not overtaken on their pool.
+
+A group with one predecessor of the same size follows it task by task, otherwise it waits for all of its predecessors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+import numpy as np
+
+from .objective import Costs
+from .problem import EPSILON, Bools, Problem
+from .shares import LARGE_PART, effective_priority
+
+
+_MANY = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Who plays: the groups of a problem, as plain lists (numpy scalars are slow one at a time)."""
+
+    problem: Problem
+    price: Costs
+    row: list[int]  #: class of each group
+    experiment: list[int]
+    size: list[int]  #: tasks to place
+    blocked: list[int]  #: of which not ready yet
+    request: list[tuple[float, ...]]
+    hold: list[list[float]]  #: [group][pool], seconds
+    money: list[list[float]]
+    cell: list[list[float]]
+    allowed: list[list[bool]]
+    level: list[int]
+    due_s: list[float]
+    rank_s: list[float]
+    parents: list[list[int]]
+    children: list[list[int]]
+    large: list[list[bool]]  #: [group][pool] must not be overtaken there
+    capacity: list[tuple[float, ...]]
+    wait: list[float]
+
+    @property
+    def chained(self) -> bool:
+        """Whether any group waits for another."""
+        return any(self.parents)
+
+
+@dataclass(slots=True)
+class Script:
+    """`quota[group][pool]` tasks, and the groups in the order in which every pool serves them."""
+
+    quota: list[list[int]]
+    order: list[int]
+    name: str = ""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a rehearsal led to, by pool and then by group; seconds from now. Absent groups started nothing there."""
+
+    first_start: list[dict[int, float]]
+    end: list[dict[int, float]]
+    started: list[dict[int, int]]
+
+    def with_pools(self, pools: list[int], other: Outcome) -> Outcome:
+        """This outcome with some pools taken from another; only if no group waits for another."""
+        merged = Outcome(self.first_start[:], self.end[:], self.started[:])
+        for p in pools:
+            merged.first_start[p], merged.end[p], merged.started[p] = (
+                other.first_start[p],
+                other.end[p],
+                other.started[p],
+            )
+        return merged
+
+    def pool_end(self, pool: int) -> float:
+        """When the last task of a pool ends; zero if it has none."""
+        return max(self.end[pool].values(), default=0.0)
+
+
+def cast(problem: Problem, price: Costs, now: float) -> Cast:
+    """The groups of a problem with what a rehearsal needs to know of each."""
+    groups = problem.snapshot.groups
+    members = [(i, c) for c, task_class in enumerate(problem.classes) for i in task_class.members]
+    place = {groups[i].key: g for g, (i, _) in enumerate(members)}
+    parents = [[place[key] for key in groups[i].after if key in place] for i, _ in members]
+    children: list[list[int]] = [[] for _ in members]
+    for g, mine in enumerate(parents):
+        for parent in mine:
+            children[parent].append(g)
+    rows = [c for _, c in members]
+    experiments = problem.snapshot.experiments
+    of = [int(problem.experiment[c]) for c in rows]
+    return Cast(
+        problem=problem,
+        price=price,
+        row=rows,
+        experiment=of,
+        size=[groups[i].n_ready + groups[i].n_blocked for i, _ in members],
+        blocked=[groups[i].n_blocked if parents[g] else 0 for g, (i, _) in enumerate(members)],
+        request=[tuple(problem.request[c].tolist()) for c in rows],
+        hold=problem.hold_s[rows].tolist(),
+        money=problem.money[rows].tolist(),
+        cell=price.cell[rows].tolist(),
+        allowed=problem.allowed[rows].tolist(),
+        level=[
+            effective_priority(groups[i], experiments[e], now, problem.limits)
+            for (i, _), e in zip(members, of, strict=True)
+        ],
+        due_s=problem.deadline_s[rows].tolist(),
+        rank_s=[groups[i].rank_s for i, _ in members],
+        parents=parents,
+        children=children,
+        large=_large(problem)[rows].tolist(),
+        capacity=[tuple(row) for row in problem.capacity.tolist()],
+        wait=problem.wait_s.tolist(),
+    )
+
+
+class _Stage:
+    """The state of one rehearsal."""
+
+    def __init__(self, who: Cast, script: Script, pools: list[int]) -> None:
+        self.who = who
+        self.quota = [row[:] for row in script.quota]
+        self.ready = [n - b for n, b in zip(who.size, who.blocked, strict=True)]
+        self.unfinished = who.size[:]
+        self.free = {p: list(who.capacity[p]) for p in pools}
+        self.queue = {p: [g for g in script.order if script.quota[g][p] > 0] for p in pools}
+        self.events: list[tuple[float, int, int, int, int]] = []
+        self.sequence = 0
+        every = range(len(who.capacity))
+        self.outcome = Outcome([{} for _ in every], [{} for _ in every], [{} for _ in every])
+
+    def push(self, at: float, group: int, pool: int, n: int = 1) -> None:
+        """Adds an event: n tasks of a group end on a pool, or (group -1) a pool opens."""
+        self.sequence += 1
+        heappush(self.events, (at, self.sequence, group, pool, n))
+
+    def occupy(self) -> None:
+        """Lets the tasks that run already hold their places until they end (events of group -2 - index)."""
+        for i, task in enumerate(self.who.problem.running):
+            if task.pool in self.free:
+                for d, amount in enumerate(task.request):
+                    self.free[task.pool][d] -= amount
+                self.push(task.left_s, -2 - i, task.pool)
+
+    def vacate(self, index: int, pool: int) -> None:
+        """Ends a task that ran before the rehearsal began."""
+        for d, amount in enumerate(self.who.problem.running[index].request):
+            self.free[pool][d] += amount
+
+    def serve(self, pool: int, at: float) -> None:
+        """Starts what can start on a pool, in its order."""
+        who, free, queue = self.who, self.free[pool], self.queue[pool]
+        used_up = False
+        for g in queue:
+            left = self.quota[g][pool]
+            request = who.request[g]
+            n = min(left, self.ready[g])
+            if n > 0:
+                n = min(n, _copies(request, free))
+            if n > 0:
+                left -= n
+                self.ready[g] -= n
+                for d, amount in enumerate(request):
+                    free[d] -= n * amount
+                self.push(at + who.hold[g][pool], g, pool, n)
+                self.outcome.started[pool][g] = self.outcome.started[pool].get(g, 0) + n
+                self.outcome.first_start[pool].setdefault(g, at)
+                self.quota[g][pool] = left
+            used_up |= left == 0
+            if left > 0 and self.ready[g] > 0 and who.large[g][pool]:
+                break
+            if free and max(free) <= EPSILON:
+                break
+        if used_up:
+            self.queue[pool] = [g for g in queue if self.quota[g][pool] > 0]
+
+    def end(self, group: int, pool: int, n: int, at: float) -> set[int]:
+        """Ends n tasks; returns the pools that may have something to do now."""
+        free = self.free[pool]
+        for d, amount in enumerate(self.who.request[group]):
+            free[d] += n * amount
+        self.outcome.end[pool][group] = at
+        self.unfinished[group] -= n
+        touched = {pool}
+        for child in self.who.children[group]:
+            if self._release(child, group, n):
+                touched |= {p for p, left in enumerate(self.quota[child]) if left > 0}
+        return touched
+
+    def _release(self, child: int, parent: int, n: int) -> bool:
+        who = self.who
+        if len(who.parents[child]) == 1 and who.size[child] == who.size[parent]:
+            self.ready[child] += n
+            return True
+        if any(self.unfinished[g] for g in who.parents[child]):
+            return False
+        self.ready[child] += who.blocked[child]
+        return True
+
+
+def rehearse(who: Cast, script: Script, pools: list[int] | None = None) -> Outcome:
+    """Plays a script, on all pools or on a few (only if no group waits for another)."""
+    pools = list(range(len(who.capacity))) if pools is None else pools
+    stage = _Stage(who, script, pools)
+    opened: set[int] = set()
+    stage.occupy()
+    for p in pools:
+        stage.push(who.wait[p], -1, p)
+    while stage.events:
+        at = stage.events[0][0]
+        touched: set[int] = set()
+        while stage.events and stage.events[0][0] <= at + EPSILON:
+            _, _, group, pool, n = heappop(stage.events)
+            if group == -1:
+                opened.add(pool)
+                touched.add(pool)
+            elif group < -1:
+                stage.vacate(-2 - group, pool)
+                touched.add(pool)
+            else:
+                touched |= stage.end(group, pool, n, at)
+        for pool in sorted(touched & opened):
+            stage.serve(pool, at)
+    return stage.outcome
+
+
+def judge(who: Cast, outcome: Outcome) -> float:
+    """The objective of what a rehearsal led to: `objective.value`, with finishes as they were seen."""
+    problem, price = who.problem, who.price
+    total = 0.0
+    unplaced = who.size[:]
+    ends, late = [0.0] * len(problem.budget), [0.0] * len(problem.budget)
+    for p, started in enumerate(outcome.started):
+        for g, n in started.items():
+            total += n * who.cell[g][p]
+            unplaced[g] -= n
+        for g, end in outcome.end[p].items():
+            e = who.experiment[g]
+            ends[e] = max(ends[e], end)
+            late[e] = max(late[e], end - who.due_s[g])
+    total += sum(n * float(price.penalty[who.row[g]]) for g, n in enumerate(unplaced) if n)
+    if problem.limits.window_s is not None:
+        return total
+    return total + float(np.dot(problem.weights[:, 0], ends) + np.dot(problem.weights[:, 2], late))
+
+
+def _copies(request: tuple[float, ...], free: list[float]) -> int:
+    """How many times a request fits what is free."""
+    most = float(_MANY)
+    for amount, left in zip(request, free, strict=True):
+        if amount > 0:
+            most = min(most, (left + EPSILON * max(1.0, amount)) / amount)
+    return int(most) if most > 0 else 0
+
+
+def _large(problem: Problem) -> Bools:
+    """(C, P) whether a class must not be overtaken on a pool; see `shares.is_large`."""
+    gang = np.array([task_class.nodes > 1 for task_class in problem.classes], dtype=np.bool_)
+    limited = problem.node_request[:, None, :] > LARGE_PART * problem.worker[None, :, :]
+    large: Bools = gang[:, None] | limited.any(axis=2)
+    return large

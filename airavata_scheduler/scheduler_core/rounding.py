@@ -1,0 +1,43 @@
+"""From a relaxed solution to whole tasks: round down, then place the rest at the solver's own prices.
+
+The rest is filled within the stages' finishes of the relaxation, stretched as little as it takes; the best of the few
+stretches, by the objective itself, is kept.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .greedy import fill, room
+from .objective import Block, Costs, blocks_within, fixed_blocks, stage_finishes, value
+from .problem import Floats, Problem
+from .solution import Solution
+
+_STRETCHES = (1.0, 1.0005, 1.003, 1.02, 1.2, 10.0)
+
+
+def rounded(problem: Problem, price: Costs, solution: Solution) -> Floats:
+    """Whole tasks (C, P) within fixed blocks and budgets."""
+    down = np.floor(solution.x + 1e-6)
+    over = np.maximum(down.sum(axis=1) - problem.count, 0.0)
+    down[np.arange(len(down)), down.argmax(axis=1)] -= over
+    bids = np.where(problem.allowed, solution.reduced + 1e-9 * np.abs(price.cell), np.inf)
+    if problem.limits.window_s is not None:
+        return fill(problem, bids, price.stage, room(problem, fixed_blocks(problem), down), down)
+    finishes = stage_finishes(problem, price, solution.x)
+    best, best_value = down, value(problem, price, down)
+    for stretch in _STRETCHES:
+        blocks = _stage_blocks(problem, price, finishes * stretch) + fixed_blocks(problem)
+        x = fill(problem, bids, price.stage, room(problem, blocks, down), down)
+        score = value(problem, price, x)
+        if score < best_value:
+            best, best_value = x, score
+        if x.sum() >= problem.count.sum() - 0.5 or stretch > 1.1:
+            break
+    return best
+
+
+def _stage_blocks(problem: Problem, price: Costs, finishes: Floats) -> list[Block]:
+    return [
+        Block(price.stage <= s, blocks_within(problem, float(finish))[0].seconds) for s, finish in enumerate(finishes)
+    ]

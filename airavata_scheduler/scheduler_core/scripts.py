@@ -1,0 +1,243 @@
+"""Scripts worth rehearsing, and making the best one better.
+
+A script is made group by group in some order, each task going where its cost plus the price of its finish is least:
+with the horizon at zero this is HEFT (earliest finish, by upward rank), with the horizon at infinity it is
+cheapest-first, and between the two it is *the cheapest place that still ends by the horizon*. The relaxed optimum of
+the ladder gives one more script. The best of them is improved by moving tasks away from the pool that ends last.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable
+from math import inf
+
+import numpy as np
+
+from .problem import EPSILON, Floats
+from .rehearsal import Cast, Outcome, Script, judge, rehearse
+
+_CRITICAL_POOLS = 2
+_LAST_GROUPS = 3
+_TARGETS = 5
+_SAVINGS = 40
+_OVERHEAD = 20
+#: Horizons are tried as these parts of the solver's own finish; zero is earliest finish, infinity cheapest.
+_HORIZONS = (0.95, 1.0, 1.03, 1.1, 1.25, 1.6, 2.5, inf)
+_BEST_ORDERS = 2
+
+
+class _Timeline:
+    """When a pool can take the next task, if tasks are appended in order."""
+
+    def __init__(self, capacity: tuple[float, ...], opens_s: float) -> None:
+        self.free = list(capacity)
+        self.opens_s = opens_s
+        self.ends: list[tuple[float, tuple[float, ...]]] = []
+
+    def earliest(self, request: tuple[float, ...], ready_s: float) -> float:
+        """The first time from `ready_s` on when a request fits; infinite if it never does."""
+        free, at = self.free[:], max(self.opens_s, ready_s)
+        for end, held in self.ends:
+            if end > at and all(a <= f + EPSILON * max(1.0, a) for a, f in zip(request, free, strict=True)):
+                return at
+            at = max(at, end)
+            free = [f + h for f, h in zip(free, held, strict=True)]
+        fits = all(a <= f + EPSILON * max(1.0, a) for a, f in zip(request, free, strict=True))
+        return at if fits else inf
+
+    def book(self, request: tuple[float, ...], start_s: float, end_s: float) -> None:
+        """Takes a request's part from its start to its end; what ended before the start is given back."""
+        while self.ends and self.ends[0][0] <= start_s + EPSILON:
+            end, held = self.ends.pop(0)
+            self.opens_s = max(self.opens_s, end)
+            self.free = [f + h for f, h in zip(self.free, held, strict=True)]
+        self.free = [f - a for f, a in zip(self.free, request, strict=True)]
+        insort(self.ends, (end_s, request))
+
+
+def compose(who: Cast, order: list[int], horizon_s: float, name: str) -> Script:
+    """A script of earliest finishes in `order`, preferring the cheapest place that ends by the horizon."""
+    pools = range(len(who.capacity))
+    lines = [_Timeline(who.capacity[p], who.wait[p]) for p in pools]
+    for task in who.problem.running:
+        lines[task.pool].book(task.request, 0.0, task.left_s)
+    quota = [[0] * len(who.capacity) for _ in who.size]
+    money = who.problem.budget.tolist()
+    least = [
+        min((m for m, ok in zip(who.money[g], who.allowed[g], strict=True) if ok), default=0.0)
+        for g in range(len(who.size))
+    ]
+    needed = [0.0] * len(money)
+    for g, n in enumerate(who.size):
+        needed[who.experiment[g]] += n * least[g]
+    ends = [0.0] * len(who.size)
+    for g in order:
+        e = who.experiment[g]
+        ready = max((ends[parent] for parent in who.parents[g]), default=0.0)
+        options = [p for p in pools if who.allowed[g][p]]
+        starts = {p: lines[p].earliest(who.request[g], ready) for p in options}
+        limit = min(horizon_s - who.rank_s[g], who.due_s[g])
+        for _ in range(who.size[g]):
+            needed[e] -= least[g]
+            spare = money[e] - max(needed[e], 0.0) + EPSILON
+            best, best_key = -1, (inf, inf, inf)
+            for p in options:
+                end = starts[p] + who.hold[g][p]
+                if who.money[g][p] <= spare and starts[p] < inf:
+                    key = (0.0, who.cell[g][p], end) if end <= limit else (1.0, end, who.cell[g][p])
+                    if key < best_key:
+                        best, best_key = p, key
+            if best < 0:
+                break
+            end = starts[best] + who.hold[g][best]
+            lines[best].book(who.request[g], starts[best], end)
+            starts[best] = lines[best].earliest(who.request[g], ready)
+            quota[g][best] += 1
+            money[e] -= who.money[g][best]
+            ends[g] = max(ends[g], end)
+    return Script(quota, order, name)
+
+
+def orders(who: Cast) -> dict[str, list[int]]:
+    """Ways to line the groups up: each respects levels first, and predecessors before successors."""
+    groups = range(len(who.size))
+    quickest = [min((h for h, ok in zip(who.hold[g], who.allowed[g], strict=True) if ok), default=0.0) for g in groups]
+    work: dict[int, float] = {}
+    for g in groups:
+        work[who.experiment[g]] = work.get(who.experiment[g], 0.0) + quickest[g] * who.size[g] * _part(who, g)
+    keys: dict[str, Callable[[int], tuple[float, ...]]] = {
+        "longest": lambda g: (-quickest[g] - who.rank_s[g],),
+        "due": lambda g: (who.due_s[g], -quickest[g]),
+        "small": lambda g: (work[who.experiment[g]], who.experiment[g], -quickest[g] - who.rank_s[g]),
+        "widest": lambda g: (-_part(who, g), -quickest[g] - who.rank_s[g]),
+    }
+    return {name: _topological(who, [(-who.level[g], *key(g), g) for g in groups]) for name, key in keys.items()}
+
+
+def _part(who: Cast, g: int) -> float:
+    total = [sum(column) for column in zip(*who.capacity, strict=True)]
+    return max((a / t for a, t in zip(who.request[g], total, strict=True) if t > 0), default=0.0)
+
+
+def _topological(who: Cast, keys: list[tuple[float, ...]]) -> list[int]:
+    """Groups by key, but never before a predecessor; groups of a cycle come last."""
+    missing = [len(parents) for parents in who.parents]
+    ready = sorted((keys[g] for g in range(len(keys)) if missing[g] == 0), reverse=True)
+    order = []
+    while ready:
+        g = int(ready.pop()[-1])
+        order.append(g)
+        for child in who.children[g]:
+            missing[child] -= 1
+            if missing[child] == 0:
+                insort(ready, keys[child], key=lambda k: tuple(-v for v in k))
+    placed = set(order)
+    return order + [g for g in range(len(keys)) if g not in placed]
+
+
+def from_assignment(who: Cast, x: Floats, order: list[int], name: str) -> Script:
+    """The script that runs an assignment of classes (C, P) of whole tasks; each class's groups share it in order."""
+    quota = [[0] * x.shape[1] for _ in who.size]
+    left = x.astype(int)
+    room = who.size[:]
+    for g in order:
+        row = left[who.row[g]]
+        for p in np.flatnonzero(row):
+            take = min(int(row[p]), room[g])
+            quota[g][p] += take
+            row[p] -= take
+            room[g] -= take
+    return Script(quota, order, name)
+
+
+def best_script(who: Cast, assignments: list[tuple[str, Floats]], effort: int) -> tuple[Script, Outcome, float]:
+    """Rehearses the scripts of all orders, horizons and assignments, improves the best, and returns it.
+
+    `effort` bounds the tasks started in rehearsals while improving, so that the result depends on the input only.
+    """
+    lined_up = {tuple(order): by for by, order in reversed(orders(who).items())}
+    ranked: list[tuple[float, str, list[int]]] = []
+    best: tuple[Script, Outcome, float] | None = None
+    for key, by in lined_up.items():
+        order = list(key)
+        scripts = [from_assignment(who, x, order, f"{name}/{by}") for name, x in assignments]
+        tried = [_rehearsed(who, script) for script in [*scripts, compose(who, order, 0.0, f"earliest/{by}")]]
+        winner = min(tried, key=lambda r: r[2])
+        ranked.append((winner[2], by, order))
+        best = winner if best is None or winner[2] < best[2] else best
+    if best is None:
+        raise ValueError("best_script: there is nothing to rehearse; pass at least one group")
+    scale = max((best[1].pool_end(p) for p in range(len(who.capacity))), default=0.0)
+    for _, by, order in sorted(ranked)[:_BEST_ORDERS]:
+        for factor in _HORIZONS:
+            rival = _rehearsed(who, compose(who, order, scale * factor, f"horizon {factor:g}/{by}"))
+            best = rival if rival[2] < best[2] - EPSILON else best
+    return improve(who, best, effort)
+
+
+def _rehearsed(who: Cast, script: Script) -> tuple[Script, Outcome, float]:
+    outcome = rehearse(who, script)
+    return script, outcome, judge(who, outcome)
+
+
+def improve(who: Cast, start: tuple[Script, Outcome, float], effort: int) -> tuple[Script, Outcome, float]:
+    """Moves tasks between pools, keeping what helps, until nothing does or the effort is spent."""
+    script, outcome, value = start
+    tasks = sum(who.size)
+    money = _money_left(who, script)
+    progress = True
+    while progress and effort > 0:
+        progress = False
+        for g, source, target, n in _moves(who, script, outcome):
+            extra = n * (who.money[g][target] - who.money[g][source])
+            e = who.experiment[g]
+            possible = script.quota[g][source] >= n and who.allowed[g][target]
+            if effort <= 0 or not possible or (extra > 0 and extra > money[e] + EPSILON):
+                continue
+            script.quota[g][source] -= n
+            script.quota[g][target] += n
+            pools = None if who.chained else [source, target]
+            rival = rehearse(who, script, pools)
+            if pools is not None:
+                rival = outcome.with_pools(pools, rival)
+            effort -= tasks if pools is None else _OVERHEAD + sum(sum(rival.started[p].values()) for p in pools)
+            score = judge(who, rival)
+            if score < value * (1.0 - 1e-7):
+                outcome, value, progress = rival, score, True
+                money[e] -= extra
+            else:
+                script.quota[g][source] += n
+                script.quota[g][target] -= n
+    return script, outcome, value
+
+
+def _money_left(who: Cast, script: Script) -> list[float]:
+    money: list[float] = who.problem.budget.tolist()
+    for g, row in enumerate(script.quota):
+        money[who.experiment[g]] -= sum(n * who.money[g][p] for p, n in enumerate(row) if n)
+    return money
+
+
+def _moves(who: Cast, script: Script, outcome: Outcome) -> list[tuple[int, int, int, int]]:
+    """Moves (group, from, to, tasks) worth trying: away from the pools that end last, then to cheaper places."""
+    pools = range(len(who.capacity))
+    ends = [outcome.pool_end(p) for p in pools]
+    moves = []
+    for source in sorted(pools, key=lambda p: -ends[p])[:_CRITICAL_POOLS]:
+        late = sorted(outcome.end[source], key=lambda g: -outcome.end[source][g])[:_LAST_GROUPS]
+        for g in late:
+            targets = sorted((p for p in pools if p != source), key=lambda p: ends[p] + who.hold[g][p])
+            held = script.quota[g][source]
+            sizes = sorted({1, max(1, held // 16), max(1, held // 4)})
+            moves += [(g, source, target, n) for target in targets[:_TARGETS] for n in sizes]
+    savings = []
+    for g, row in enumerate(script.quota):
+        for source in (p for p in pools if row[p]):
+            for target in pools:
+                saved = who.cell[g][source] - who.cell[g][target]
+                if saved > EPSILON and who.allowed[g][target]:
+                    savings.append((-saved * row[source], g, source, target, row[source]))
+    for _, g, source, target, held in sorted(savings)[:_SAVINGS]:
+        moves += [(g, source, target, n) for n in sorted({held, max(1, held // 4), 1}, reverse=True)]
+    return moves

@@ -1,0 +1,254 @@
+"""From "how many of a class go where in the end" to "how many places a group may hold there now".
+
+Places of a resource are given out by weighted dominant-resource fairness between projects, and within a project in the
+plan's order: effective priority (the given one, and one level more for every `ageing_s` a group waits without a single
+place), then the order the plan was made with. Only live workers have places; what runs already counts as placed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, floor
+
+import numpy as np
+
+from .plan import Share
+from .problem import EPSILON, TASKS, Bools, Floats, Problem
+from .snapshot import Experiment, Limits, Resource, Snapshot, TaskGroup
+
+#: One grant is at most this part of what a claimant could still get, so that fairness is even in small steps.
+_STEP = 8
+#: Requests above this part of a worker are not overtaken by smaller ones.
+LARGE_PART = 0.25
+#: Classes beside the planned ones that may use a resource which would otherwise idle.
+SPARE_CLASSES = 8
+
+
+@dataclass(slots=True)
+class Claim:
+    """One group's claim on one resource while places are given out; `places` counts running tasks."""
+
+    group: TaskGroup
+    experiment: Experiment
+    resource: Resource
+    level: int
+    position: int
+    places: int
+    total: int = 0
+    wanted: int = 0
+    burst: int = 0
+    start_s: float = 0.0
+    quota: int | None = None
+    reserve: bool = False
+
+
+@dataclass(slots=True)
+class Usage:
+    """Dominant shares of projects over all resources, running tasks included."""
+
+    total: dict[str, float]
+    by_project: dict[str, float]
+    weight: Mapping[str, float]
+
+    def part(self, request: Mapping[str, float], nodes: int) -> float:
+        """The dominant share of one task in everything there is."""
+        parts = [v * nodes / self.total[k] for k, v in request.items() if self.total.get(k, 0.0) > 0]
+        return max(parts, default=0.0)
+
+    def add(self, experiment: Experiment, share: float) -> None:
+        """Counts a share for the project of an experiment."""
+        self.by_project[experiment.project] = self.by_project.get(experiment.project, 0.0) + share
+
+    def turn(self, claim: Claim) -> tuple[float, str]:
+        """Who is served first: the project that has least by its weight."""
+        project = claim.experiment.project
+        return self.by_project.get(project, 0.0) / self.weight.get(project, 1.0), project
+
+
+def effective_priority(group: TaskGroup, experiment: Experiment, now: float, limits: Limits) -> int:
+    """The priority that counts: a group without a single place gains a level for every `ageing_s` it waits."""
+    priority = experiment.priority + group.priority
+    if sum(group.n_running.values()) > 0:
+        return priority
+    since = experiment.submitted_at_s if group.waiting_since_s is None else group.waiting_since_s
+    return priority + floor(max(0.0, now - since) / limits.ageing_s)
+
+
+def measure_usage(snapshot: Snapshot) -> Usage:
+    """What projects and experiments hold now, as dominant shares of all live capacity."""
+    total: dict[str, float] = {}
+    for resource in snapshot.resources:
+        for name, amount in resource.capacity.items():
+            total[name] = total.get(name, 0.0) + amount
+    usage = Usage(total, {}, {p.key: p.weight for p in snapshot.projects})
+    experiments = {e.key: e for e in snapshot.experiments}
+    for group in snapshot.groups:
+        running = sum(group.n_running.values())
+        if running:
+            usage.add(experiments[group.experiment], running * usage.part(group.request, group.nodes))
+    return usage
+
+
+def copies(request: Mapping[str, float], capacity: Mapping[str, float]) -> int:
+    """How many times a request fits a capacity vector; a request of nothing fits a million times."""
+    ratios = [capacity.get(k, 0.0) / v for k, v in request.items() if v > 0]
+    return floor(min(ratios) + 1e-6) if ratios else 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be shared out.
+
+    `x` (C, P) whole tasks; `starts` (C, P) seconds until the first of them starts; `near` (C, P) how much worse than
+    the best a cell is; `position` (G,) the order of the snapshot's groups in the plan; `exact` plans were rehearsed
+    task by task, so that nobody may start more than was planned.
+    """
+
+    x: Floats
+    starts: Floats
+    near: Floats
+    position: list[int]
+    exact: bool
+
+
+def share_out(problem: Problem, decision: Decision, now: float) -> tuple[Share, ...]:
+    """Shares for a decision, by resource in the order of the snapshot, then by claiming order."""
+    claims = _claims(problem, decision, now)
+    usage = measure_usage(problem.snapshot)
+    for resource in problem.snapshot.resources:
+        if claims.get(resource.name):
+            _give_places(claims[resource.name], resource, usage)
+    shares: list[Share] = []
+    for resource in problem.snapshot.resources:
+        ordered = sorted(claims.get(resource.name, []), key=_claim_order)
+        shares.extend(_share(claim, order) for order, claim in enumerate(ordered))
+    return tuple(shares)
+
+
+def _claim_order(claim: Claim) -> tuple[float, int, str]:
+    return -claim.level, claim.position, claim.group.key
+
+
+def _share(claim: Claim, order: int) -> Share:
+    return Share(
+        group=claim.group.key,
+        resource=claim.resource.name,
+        places=claim.places,
+        burst=max(claim.burst, claim.places),
+        order=order,
+        total=claim.total,
+        weight=float(max(claim.places, 1)),
+        quota=claim.quota,
+        reserve=claim.reserve,
+        start_in_s=claim.start_s,
+    )
+
+
+def _claims(problem: Problem, decision: Decision, now: float) -> dict[str, list[Claim]]:
+    """Claims by resource, from the cells of the assignment, the spare cells, and from what runs."""
+    merged: dict[tuple[int, int], Claim] = {}
+    left: dict[int, int] = {i: g.n_ready + g.n_blocked for i, g in enumerate(problem.snapshot.groups)}
+    x, starts = decision.x, decision.starts
+    cells = x > 0 if decision.exact else (x > 0) | _spare_cells(problem, x, decision.near)
+    for c, p in np.argwhere(cells):
+        planned = int(x[c, p])
+        for i in problem.classes[c].members:
+            take = min(planned, left[i])
+            left[i], planned = left[i] - take, planned - take
+            claim = _claim_for(merged, problem, decision, i, problem.pools[p].resource, now)
+            claim.start_s = min(claim.start_s, float(starts[c, p])) if claim.total else float(starts[c, p])
+            claim.total += take
+    for i, group in enumerate(problem.snapshot.groups):
+        if group.n_running:
+            for r, resource in enumerate(problem.snapshot.resources):
+                if group.n_running.get(resource.name, 0):
+                    _claim_for(merged, problem, decision, i, r, now)
+    by_resource: dict[str, list[Claim]] = {}
+    for claim in merged.values():
+        _limit(claim, decision.exact)
+        by_resource.setdefault(claim.resource.name, []).append(claim)
+    return by_resource
+
+
+def _spare_cells(problem: Problem, x: Floats, near: Floats) -> Bools:
+    """(C, P) cells of live pools that cost no more than the planned ones: who may use what would be left idle."""
+    spare = np.zeros(x.shape, dtype=np.bool_)
+    live = np.array([pool.offer is None for pool in problem.pools], dtype=np.bool_)
+    open_cells = problem.allowed & live[None, :] & (near <= EPSILON) & (x <= 0)
+    for p in np.flatnonzero(open_cells.any(axis=0)):
+        rows = np.flatnonzero(open_cells[:, p])
+        spare[rows[np.argsort(-problem.count[rows], kind="stable")[:SPARE_CLASSES]], p] = True
+    return spare
+
+
+def _claim_for(
+    merged: dict[tuple[int, int], Claim], problem: Problem, decision: Decision, i: int, r: int, now: float
+) -> Claim:
+    if (i, r) not in merged:
+        group, resource = problem.snapshot.groups[i], problem.snapshot.resources[r]
+        experiment = problem.snapshot.experiments[problem.experiment_index[group.experiment]]
+        merged[i, r] = Claim(
+            group=group,
+            experiment=experiment,
+            resource=resource,
+            level=effective_priority(group, experiment, now, problem.limits),
+            position=decision.position[i],
+            places=group.n_running.get(resource.name, 0),
+        )
+    return merged[i, r]
+
+
+def _limit(claim: Claim, exact: bool) -> None:
+    """How many places a claim wants, may have at most, and may start under a budget or a hard deadline."""
+    group, resource = claim.group, claim.resource
+    held = claim.places
+    most = copies(group.request, resource.capacity) // max(1, group.nodes)
+    if resource.max_tasks is not None:
+        most = min(most, resource.max_tasks)
+    claim.burst = max(most, held)
+    bounded = claim.experiment.budget_left is not None
+    bounded |= claim.experiment.hard and claim.experiment.deadline_at_s is not None
+    claim.quota = claim.total if exact or bounded else None
+    claim.wanted = min(held + claim.total, claim.burst)
+    claim.reserve = is_large(group, resource.largest if resource.largest is not None else resource.capacity)
+
+
+def _give_places(claims: list[Claim], resource: Resource, usage: Usage) -> None:
+    """Gives the places of one resource out, a step at a time, to whom fairness names next."""
+    free = dict(resource.capacity)
+    if resource.max_tasks is not None:
+        free[TASKS] = float(resource.max_tasks)
+    queues: dict[str, list[Claim]] = {}
+    for claim in sorted(claims, key=_claim_order, reverse=True):
+        _take(free, claim, claim.places)
+        if claim.wanted > claim.places:
+            queues.setdefault(claim.experiment.project, []).append(claim)
+    while queues:
+        claim = min((queue[-1] for queue in queues.values()), key=usage.turn)
+        fits = max(0, copies(_cost(claim, free), free))
+        step = min(claim.wanted - claim.places, fits)
+        if len(queues) > 1:
+            step = min(step, max(1, ceil(fits / _STEP)))
+        claim.places += step
+        _take(free, claim, step)
+        usage.add(claim.experiment, step * usage.part(claim.group.request, claim.group.nodes))
+        if step == 0 or claim.places >= claim.wanted:
+            queues[claim.experiment.project].pop()
+            if not queues[claim.experiment.project]:
+                del queues[claim.experiment.project]
+
+
+def _cost(claim: Claim, free: Mapping[str, float]) -> dict[str, float]:
+    cost = {name: amount * claim.group.nodes for name, amount in claim.group.request.items()}
+    return {**cost, TASKS: 1.0} if TASKS in free else cost
+
+
+def _take(free: dict[str, float], claim: Claim, times: int) -> None:
+    for name, amount in _cost(claim, free).items():
+        free[name] = free.get(name, 0.0) - times * amount
+
+
+def is_large(group: TaskGroup, worker: Mapping[str, float]) -> bool:
+    """Whether small tasks could keep this one waiting for ever: gangs, and requests above a quarter of a worker."""
+    return group.nodes > 1 or any(v > LARGE_PART * worker.get(k, 0.0) for k, v in group.request.items() if v > 0)

@@ -1,0 +1,1 @@
+"""The agent that runs tasks; standard library only."""

@@ -1,0 +1,102 @@
+"""A scratch directory belongs to one agent at a time; what an earlier one left behind is ended and removed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+import uuid
+from pathlib import Path
+
+from airavata_scheduler.worker.strays import marked
+from airavata_scheduler.worker.workdir import remove_tree
+
+_PATIENCE_S = 10.0
+_AGENT_MARK = "AIRAVATA_AGENT"
+
+
+class ScratchBusyError(Exception):
+    """Another agent works in this scratch directory."""
+
+
+class Scratch:
+    """The scratch directory while we hold it."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = path
+        self._lock = os.open(path / "agent.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            _lock(self._lock, path)
+            self.token = _token(path / "token")
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def mark(self, spawner: str) -> dict[str, str]:
+        """The variable that tells the tasks of one of our spawners from others'."""
+        return {_AGENT_MARK: f"{self.token}.{spawner}"}
+
+    def end_leftovers(self) -> int:
+        """Kill processes of our mark and remove their directories. Only while no spawner of ours runs.
+
+        Returns how many processes there were.
+        """
+        count = self.end_processes()
+        self.remove_directories()
+        return count
+
+    def remove_directories(self) -> None:
+        """Remove the working directories of all attempts; only while none runs."""
+        for entry in self.path.iterdir():
+            if entry.name not in ("agent.lock", "token"):
+                remove_tree(str(entry))
+
+    def end_processes(self, spawner: str = "") -> int:
+        """Kill processes of our mark, of one spawner or of all; returns how many there were."""
+        count = 0
+        deadline = time.monotonic() + _PATIENCE_S
+        wanted = f"{_AGENT_MARK}={self.token}." + (f"{spawner}\0" if spawner else "")
+        while (pids := marked(wanted)) and time.monotonic() < deadline:
+            count = max(count, len(pids))
+            for pid in pids:
+                _kill(pid)
+            time.sleep(0.005)
+        return count
+
+    def release(self) -> None:
+        """Let another agent have the directory."""
+        os.close(self._lock)
+
+
+def remove_incoming(root: str, worker_id: int) -> None:
+    """Remove outputs that a worker had begun to collect and will not publish."""
+    path = Path(root) / ".incoming" / str(worker_id)
+    if path.parent.is_dir():
+        remove_tree(str(path))
+
+
+def _lock(fd: int, path: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise ScratchBusyError(f"another agent works in {path}: stop it, or use another directory") from None
+            time.sleep(0.05)
+
+
+def _token(path: Path) -> str:
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex, encoding="ascii")
+    return path.read_text(encoding="ascii")
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return

@@ -1,0 +1,189 @@
+"""Declared outputs: found in the working directory, moved aside, hashed, and published by one rename.
+
+Used by the spawner for little, and by a thread of the agent for much. Programs are dictionaries as in
+`wire.program_to_wire`, identities are (step id, index, attempt).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from airavata_scheduler.worker.workdir import remove_tree
+
+Identity = tuple[int, int, int]
+#: (name, key, size in bytes, SHA-256)
+Published = tuple[str, str, int, str]
+
+
+class CollectError(Exception):
+    """Outputs could not be collected. ``cause`` is the text of a `Cause`."""
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+def collect(
+    directory: str, program: Mapping[str, Any], identity: Identity, root: str, worker_id: int
+) -> list[Published]:
+    """Publish the outputs that an attempt left in ``directory``. Raises CollectError."""
+    incoming = incoming_directory(root, worker_id, identity)
+    try:
+        require_outputs(directory, program["outputs"])
+        remove_tree_if_there(incoming)
+        os.makedirs(incoming, mode=0o750)
+        _move_all(directory, incoming, program["outputs"].values())
+        prefix = f"{program['output_prefix']}/{identity[1]}/{identity[2]}"
+        published = [_describe(name, path, incoming, prefix) for name, path in program["outputs"].items()]
+        if program["fsync"]:
+            _sync_tree(incoming)
+        _publish(incoming, os.path.join(root, prefix))
+    except OSError as error:
+        remove_tree_if_there(incoming)
+        raise CollectError(*describe_storage_error(error, root)) from error
+    return published
+
+
+def require_outputs(directory: str, outputs: Mapping[str, str]) -> None:
+    """Raise CollectError if a declared output is not there."""
+    for name, path in outputs.items():
+        if not os.path.exists(os.path.join(directory, path)):
+            raise CollectError("missing_output", _missing_message(directory, name, path))
+
+
+def collected_size_bytes(directory: str, outputs: Mapping[str, str], enough: int) -> int:
+    """The size of all declared files; directories, whose size nobody knows yet, count as ``enough``."""
+    total = 0
+    for path in outputs.values():
+        found = os.stat(os.path.join(directory, path))
+        total += enough if os.path.isdir(os.path.join(directory, path)) else found.st_size
+    return total
+
+
+def incoming_directory(root: str, worker_id: int, identity: Identity) -> str:
+    """Where outputs of an attempt are put together before they are published."""
+    return os.path.join(root, ".incoming", str(worker_id), "{}.{}.{}".format(*identity))
+
+
+def remove_tree_if_there(path: str) -> None:
+    """Remove a tree whose parent may be missing as well."""
+    if os.path.lexists(path):
+        remove_tree(path)
+
+
+def describe_storage_error(error: OSError, root: str) -> tuple[str, str]:
+    """Cause and message for a failure to write to a storage resource."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "infrastructure", disk_full_message(root)
+    return "staging", f"outputs could not be stored below {root}: {error}"
+
+
+def disk_full_message(path: str) -> str:
+    """What is full, how full, and what to do."""
+    return f"disk full: {path} has {free_bytes(path)} bytes free; make room there, the task is tried again"
+
+
+def free_bytes(path: str) -> int:
+    """What an ordinary user may still write at ``path``."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+def _missing_message(directory: str, name: str, path: str) -> str:
+    names = sorted(os.listdir(directory))
+    there = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return (
+        f"declared output {name} = {path} is not there after the program ended; "
+        f"the working directory holds {there or 'nothing'}; write to the path in the variable {name}"
+    )
+
+
+def _move_all(directory: str, incoming: str, paths: Any) -> None:
+    """Outer paths first, so that an output inside another one is found where its directory went."""
+    for path in sorted(set(paths), key=lambda path: (path.count("/"), path)):
+        source, target = os.path.join(directory, path), os.path.join(incoming, path)
+        if os.path.lexists(target):
+            continue
+        os.makedirs(os.path.dirname(target), mode=0o750, exist_ok=True)
+        _move(source, target)
+
+
+def _move(source: str, target: str) -> None:
+    if os.path.islink(source):  # what it points to is the output; a link would break
+        source = os.path.realpath(source)
+        _copy(source, target)
+        return
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy(source, target)
+
+
+def _copy(source: str, target: str) -> None:
+    if os.path.isdir(source):
+        shutil.copytree(source, target, symlinks=True)
+    else:
+        shutil.copy2(source, target)
+
+
+def _describe(name: str, path: str, incoming: str, prefix: str) -> Published:
+    found = os.path.join(incoming, path)
+    size, digest = _tree_digest(found) if os.path.isdir(found) else (os.stat(found).st_size, _file_digest(found))
+    return (name, f"{prefix}/{path}", size, digest)
+
+
+def _file_digest(path: str) -> str:
+    import hashlib  # noqa: PLC0415 (a spawner without outputs does not need it)
+
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tree_digest(top: str) -> tuple[int, str]:
+    """Size of all files, and the hash of a manifest with one sorted line for each: digest and relative path."""
+    import hashlib  # noqa: PLC0415 (as above)
+
+    lines, total = [], 0
+    for directory, _, names in os.walk(top):
+        for name in names:
+            path = os.path.join(directory, name)
+            if os.path.islink(path):
+                digest = f"link:{os.readlink(path)}"
+            elif os.path.isfile(path):
+                digest, total = _file_digest(path), total + os.stat(path).st_size
+            else:
+                digest = "special"
+            lines.append(f"{digest}  {os.path.relpath(path, top)}\n")
+    manifest = "".join(sorted(lines, key=lambda line: line.split("  ", 1)[1]))
+    return total, hashlib.sha256(manifest.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _sync_tree(top: str) -> None:
+    for directory, _, names in os.walk(top):
+        for path in (directory, *(os.path.join(directory, name) for name in names)):
+            if os.path.islink(path):
+                continue
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+
+def _publish(incoming: str, final: str) -> None:
+    os.makedirs(os.path.dirname(final), mode=0o750, exist_ok=True)
+    try:
+        os.rename(incoming, final)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        # What is there was left by a worker that lost this attempt: nothing refers to it.
+        os.rename(final, incoming + ".stale")
+        os.rename(incoming, final)
+        remove_tree(incoming + ".stale")

@@ -1,0 +1,80 @@
+"""Reports on their way to the platform: in order, in batches, repeated until somebody answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from airavata_scheduler.platform.domain.messages import ChannelUnavailableError, Report
+from airavata_scheduler.platform.domain.states import TaskState
+from airavata_scheduler.worker.channel import Channel
+
+BATCH = 256
+FLUSH_S = 0.05
+FIRST_BACKOFF_S = 0.1
+MOST_BACKOFF_S = 5.0
+
+
+class Reporter:
+    """Belongs to one registration of the worker."""
+
+    def __init__(self, channel: Channel, worker_id: int) -> None:
+        self._channel = channel
+        self._worker_id = worker_id
+        self._pending: deque[Report] = deque()
+        self._arrived = asyncio.Event()
+        self._full = asyncio.Event()
+        self._sending = 0
+
+    @property
+    def unsent(self) -> int:
+        """Reports that the platform has not acknowledged."""
+        return len(self._pending) + self._sending
+
+    def add(self, report: Report) -> None:
+        self._pending.append(report)
+        self._arrived.set()
+        if len(self._pending) >= BATCH:
+            self._full.set()
+
+    async def run(self) -> None:
+        """Send for ever. Raises WorkerGoneError."""
+        while True:
+            await self._arrived.wait()
+            try:
+                async with asyncio.timeout(FLUSH_S):
+                    await self._full.wait()
+            except TimeoutError:
+                pass
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Send what is there now."""
+        while self._pending:
+            batch = [self._pending.popleft() for _ in range(min(len(self._pending), 4 * BATCH))]
+            self._sending = len(batch)
+            await self._send(_without_superseded(batch))
+            self._sending = 0
+        self._arrived.clear()
+        self._full.clear()
+
+    async def _send(self, batch: list[Report]) -> None:
+        backoff_s = FIRST_BACKOFF_S
+        while True:
+            try:
+                await self._channel.report(self._worker_id, batch)
+                return
+            except ChannelUnavailableError:
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, MOST_BACKOFF_S)
+
+
+def _without_superseded(batch: list[Report]) -> list[Report]:
+    """A task that ended within the batch needs no report that it runs."""
+    passing = (TaskState.RUNNING, TaskState.COLLECTING)
+    ended = {(report.step_id, report.index, report.attempt) for report in batch if report.state not in passing}
+    return [
+        report
+        for report in batch
+        if report.state not in passing or (report.step_id, report.index, report.attempt) not in ended
+    ]

@@ -1,0 +1,285 @@
+"""One registration of a worker: claims, spawners, reports and heartbeats until it ends, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Any
+
+from airavata_scheduler.platform.domain.failures import Cause
+from airavata_scheduler.platform.domain.messages import (
+    Batch,
+    ChannelUnavailableError,
+    Directives,
+    Hello,
+    Output,
+    Report,
+    Welcome,
+    WorkerGoneError,
+)
+from airavata_scheduler.platform.domain.states import TaskState
+from airavata_scheduler.worker.channel import Channel
+from airavata_scheduler.worker.dispatch import Dispatcher
+from airavata_scheduler.worker.outputs import CollectError, collect
+from airavata_scheduler.worker.reporter import FIRST_BACKOFF_S, MOST_BACKOFF_S, Reporter
+from airavata_scheduler.worker.spawners import Spawners, SpawnerSettings
+from airavata_scheduler.worker.wire import (
+    Identity,
+    failed_report,
+    launch_to_wire,
+    program_to_wire,
+    report_from_wire,
+    running_report,
+)
+from airavata_scheduler.worker.workdir import remove_tree
+
+#: A claim of an idle worker waits this long at the platform; that of a busy one less, because its room changes.
+_IDLE_CLAIM_S = 20.0
+_BUSY_CLAIM_S = 1.0
+_LEAST_HEARTBEAT_S = 0.05
+_KEPT_PROGRAMS = 256
+_COLLECTORS = 2
+
+
+class Ending(Enum):
+    """How a registration ended."""
+
+    STOPPED = auto()  #: On our own wish.
+    DRAINED = auto()  #: Nothing left to do, and nothing more wanted.
+    LOST = auto()  #: The lease is gone; register anew.
+    UNCERTAIN = (
+        auto()
+    )  #: A claim may have been carried out without our seeing the answer; register anew to give it back.
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Counts for people and metrics."""
+
+    running: int
+    queued: int
+    slots: int
+    unsent: int
+
+
+class Session:
+    """Everything that belongs to one worker id."""
+
+    def __init__(
+        self, channel: Channel, hello: Hello, welcome: Welcome, settings: SpawnerSettings, fsync: bool
+    ) -> None:
+        self._channel = channel
+        self._worker_id = welcome.worker_id
+        self._welcome = welcome
+        self._settings = settings
+        self._fsync = fsync
+        self._spawners = Spawners(settings, hello.capacity, self._received, self._spawner_died)
+        self._dispatcher = Dispatcher(hello.capacity, settings.gpu_ids, self._spawners.count)
+        self._reporter = Reporter(channel, welcome.worker_id)
+        self._collecting: set[asyncio.Future[None]] = set()
+        self._threads = ThreadPoolExecutor(_COLLECTORS, thread_name_prefix="airavata-collect")
+        self._changed = asyncio.Event()
+        self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._lease_until = _clock_s() + welcome.lease_s
+        self._draining = self._uncertain = False
+
+    # ------------------------------------------------------------------------------------------------------- lifecycle
+
+    async def run(self) -> Ending:
+        """Work until the registration ends; nothing runs any more when this returns."""
+        try:
+            self._spawners.start()
+            loops = (self._claim, self._reporter.run, self._heartbeat, self._watch)
+            tasks = [asyncio.create_task(self._guarded(loop)) for loop in loops]
+            try:
+                return await self._ending
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            self._spawners.kill()
+            self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def stop(self) -> None:
+        self._end(Ending.STOPPED)
+
+    def drain(self) -> None:
+        self._draining = True
+        self._changed.set()
+
+    def snapshot(self) -> Snapshot:
+        running = self._dispatcher.running
+        held = self._dispatcher.held
+        return Snapshot(running, held - running, self._spawners.slots, self._reporter.unsent)
+
+    def spawner_pids(self) -> list[int]:
+        return self._spawners.pids()
+
+    def _end(self, ending: Ending) -> None:
+        if not self._ending.done():
+            self._ending.set_result(ending)
+
+    async def _guarded(self, loop: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await loop()
+        except WorkerGoneError:
+            self._end(Ending.LOST)
+        except Exception as error:  # noqa: BLE001 (handed to whoever waits for the session)
+            if not self._ending.done():
+                self._ending.set_exception(error)
+
+    # ----------------------------------------------------------------------------------------------------------- loops
+
+    async def _claim(self) -> None:
+        while True:
+            self._changed.clear()
+            free, most = self._dispatcher.wanted()
+            if self._draining or self._uncertain or not most:
+                await self._changed.wait()
+                continue
+            wait_s = _BUSY_CLAIM_S if self._dispatcher.held else _IDLE_CLAIM_S
+            try:
+                self._take(await self._channel.claim(self._worker_id, free, most, wait_s))
+            except ChannelUnavailableError:
+                self._uncertain = True
+
+    async def _heartbeat(self) -> None:
+        backoff_s = FIRST_BACKOFF_S
+        while True:
+            asked_at = _clock_s()
+            dispatcher = self._dispatcher
+            try:
+                directives = await self._channel.heartbeat(
+                    self._worker_id, dispatcher.free, dispatcher.running, self._welcome.heartbeat_s
+                )
+            except ChannelUnavailableError:
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, MOST_BACKOFF_S, self._welcome.lease_s / 4)
+                continue
+            backoff_s = FIRST_BACKOFF_S
+            self._lease_until = asked_at + directives.lease_s
+            self._obey(directives)
+            await asyncio.sleep(max(0.0, _LEAST_HEARTBEAT_S - (_clock_s() - asked_at)))
+
+    async def _watch(self) -> None:
+        """Notice a lease that ran out, also while this process or the machine was asleep, and the end of a drain."""
+        pause_s = min(0.25, self._welcome.lease_s / 10)
+        while _clock_s() < self._lease_until:
+            if self._uncertain and self._is_empty():
+                self._end(Ending.UNCERTAIN)
+            elif self._draining and self._is_empty():
+                self._end(Ending.DRAINED)
+            await asyncio.sleep(0.01 if self._draining or self._uncertain else pause_s)
+        self._end(Ending.LOST)
+
+    def _is_empty(self) -> bool:
+        return not (self._dispatcher.held or self._collecting or self._reporter.unsent)
+
+    # ----------------------------------------------------------------------------------------------- from the platform
+
+    def _take(self, batch: Batch) -> None:
+        self._forget_idle_programs()
+        self._dispatcher.add(batch)
+        strange = {i for i, program in batch.programs.items() if program.storage not in self._settings.roots}
+        for identity in self._dispatcher.withdraw(lambda identity: identity[0] in strange):
+            name = self._dispatcher.programs[identity[0]].storage
+            message = f"storage resource {name!r} is not attached to this worker; it has {sorted(self._settings.roots)}"
+            self._reporter.add(failed_report(identity, Cause.STAGING, message))
+        self._place()
+
+    def _obey(self, directives: Directives) -> None:
+        if directives.stop:
+            self._end(Ending.LOST)
+        if directives.drain:
+            self.drain()
+        wanted = set(directives.cancel)
+        steps = set(directives.cancel_steps)
+        if not wanted and not steps:
+            return
+        for identity in self._dispatcher.withdraw(lambda identity: identity in wanted or identity[0] in steps):
+            self._reporter.add(failed_report(identity, Cause.CANCELED, "canceled before it started"))
+        self._spawners.broadcast([("cancel", list(wanted)), ("cancel_steps", list(steps))])
+        self._changed.set()
+
+    # -------------------------------------------------------------------------------------------- to and from spawners
+
+    def _place(self) -> None:
+        messages: dict[int, list[Any]] = {}
+        for assignment in self._dispatcher.place():
+            slot = assignment.slot
+            lines = messages.setdefault(slot.spawner, [])
+            known = self._spawners.programs(slot.spawner)
+            for step_id in {launch.step_id for launch in assignment.launches} - known:
+                known.add(step_id)
+                lines.append(("program", program_to_wire(self._dispatcher.programs[step_id], self._fsync)))
+            lines.append(("run", slot.number, slot.gpus, [launch_to_wire(launch) for launch in assignment.launches]))
+        for spawner, lines in messages.items():
+            self._spawners.send(spawner, lines)
+        self._changed.set()
+
+    def _forget_idle_programs(self) -> None:
+        if len(self._dispatcher.programs) <= _KEPT_PROGRAMS:
+            return
+        step_ids = self._dispatcher.idle_steps()
+        self._dispatcher.forget(step_ids)
+        self._spawners.forget(step_ids)
+
+    def _received(self, messages: Sequence[Any]) -> None:
+        for kind, _, identity, details, *more in messages:
+            if kind == "running":
+                self._reporter.add(running_report(identity, *details))
+                continue
+            program = self._dispatcher.programs.get(identity[0])
+            slot = self._dispatcher.ended(identity, details[6])
+            if slot is None or program is None:
+                continue
+            report = report_from_wire(identity, details, slot.gpus)
+            if kind == "collect":
+                self._collect(report, program_to_wire(program, self._fsync), more[0])
+            else:
+                self._reporter.add(report)
+        self._place()
+
+    def _spawner_died(self, spawner: int, message: str) -> None:
+        for identity, gpus in self._dispatcher.lose_spawner(spawner):
+            self._reporter.add(failed_report(identity, Cause.INFRASTRUCTURE, message, gpus))
+        try:
+            self._spawners.restart(spawner)
+        except RuntimeError as error:
+            if not self._ending.done():
+                self._ending.set_exception(error)
+            return
+        self._place()
+
+    def _collect(self, report: Report, program: dict[str, Any], directory: str) -> None:
+        """Hash and publish much output in a thread; the slot has gone on."""
+        identity = (report.step_id, report.index, report.attempt)
+        self._reporter.add(Report(*identity, TaskState.COLLECTING, started_at=report.started_at))
+        future = asyncio.ensure_future(self._collect_in_thread(report, program, identity, directory))
+        self._collecting.add(future)
+        future.add_done_callback(self._collecting.discard)
+
+    async def _collect_in_thread(
+        self, report: Report, program: dict[str, Any], identity: Identity, directory: str
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        root = self._settings.roots[program["storage"]]
+        try:
+            published = await loop.run_in_executor(
+                self._threads, collect, directory, program, identity, root, self._worker_id
+            )
+            ended = replace(report, outputs=tuple(Output(*output) for output in published))
+        except CollectError as error:
+            ended = replace(report, state=TaskState.FAILED, cause=Cause(error.cause), message=str(error), results=None)
+        self._reporter.add(ended)
+        await loop.run_in_executor(self._threads, remove_tree, directory)
+
+
+def _clock_s() -> float:
+    """Seconds that go on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

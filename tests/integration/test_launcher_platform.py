@@ -1,0 +1,163 @@
+"""`up`, `status`, `down` and the supervisor, with a real PostgreSQL and Ray; a small program plays the keeper."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from airavata_scheduler.launcher import processes
+from airavata_scheduler.launcher.commands import LaunchError, doctor, down, status, up
+from airavata_scheduler.launcher.ray_head import belongings, free_port
+from airavata_scheduler.settings import Settings
+
+pytestmark = pytest.mark.timeout(300)
+_HEALED_S = 90.0
+
+_KEEPER = """
+import json, os, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from airavata_scheduler.settings import Settings
+
+class Api(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/api/v1/health" else 404)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+
+settings = Settings.from_run(sys.argv[2])
+assert os.environ["RAY_ADDRESS"]
+server = ThreadingHTTPServer((settings.http_host, settings.http_port), Api)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+me = {"name": "keeper", "role": "supervisor", "pid": os.getpid()}
+while True:
+    report = {"at": time.time(), "healthy": True, "stage": "running", "problems": [], "workers": [],
+              "processes": [me, {"name": "api", "role": "api", "pid": os.getpid()}]}
+    temporary = settings.paths.run / ".report"
+    temporary.write_text(json.dumps(report))
+    temporary.replace(settings.paths.cluster)
+    time.sleep(0.5)
+"""
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    modules = tmp_path_factory.mktemp("modules")
+    (modules / "played_keeper.py").write_text(_KEEPER)
+    (modules / "played_migrate.py").write_text("print('nothing to do')\n")
+    (modules / "failing_migrate.py").write_text("raise SystemExit('no such database')\n")
+    made = Settings.load(
+        home=tmp_path_factory.mktemp("platform") / "home",
+        http_port=free_port(exclude=set()),
+        cpus=1,
+        keeper_module="played_keeper",
+        migrate_module="played_migrate",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(modules), *sys.path]))
+        yield made
+        down(made.home)
+        shutil.rmtree(made.paths.short, ignore_errors=True)
+
+
+@pytest.fixture
+def running(settings: Settings) -> Settings:
+    up(settings, detach=True)
+    return settings
+
+
+def _pids(settings: Settings) -> dict[str, int]:
+    return {entry["name"]: entry["pid"] for entry in status(settings.home)["processes"]}
+
+
+def _heals(settings: Settings, name: str, old: int) -> bool:
+    def healed() -> bool:
+        return bool(status(settings.home)["healthy"]) and _pids(settings).get(name, old) != old
+
+    return processes.wait_until(healed, _HEALED_S, step_s=0.1)
+
+
+def test_up_twice_is_up_once(running: Settings) -> None:
+    before = _pids(running)
+    again = up(running, detach=True)
+    assert again.already_running
+    assert again.url == running.url
+    assert again.admin_credentials_file.exists()
+    assert _pids(running) == before
+    assert {"supervisor", "keeper", "postgres", "ray.gcs_server", "ray.raylet", "ray.dashboard", "api"} <= before.keys()
+    assert [check for check in doctor(running.home) if check.ok is False] == []
+
+
+@pytest.mark.parametrize("name", ["postgres", "keeper", "ray.gcs_server", "ray.log_monitor"])
+def test_what_is_killed_comes_back(running: Settings, name: str) -> None:
+    old = _pids(running)
+    os.kill(old[name], signal.SIGKILL)
+    assert _heals(running, name, old[name]), status(running.home)["problems"]
+    if name.startswith("ray."):
+        assert _heals(running, "keeper", old["keeper"]), "the keeper of the old head is of no use"
+        assert not any(
+            process is not None and process.alive()
+            for process in (processes.identify(pid) for key, pid in old.items() if key.startswith("ray."))
+        )
+
+
+def test_a_keeper_that_hangs_is_replaced(running: Settings) -> None:
+    old = _pids(running)["keeper"]
+    os.kill(old, signal.SIGSTOP)
+    assert _heals(running, "keeper", old)
+
+
+def test_a_new_supervisor_adopts_what_runs(running: Settings) -> None:
+    before = _pids(running)
+    os.kill(before["supervisor"], signal.SIGKILL)
+    assert processes.wait_until(lambda: not status(running.home)["healthy"], 10)
+    up(running, detach=True)
+    after = _pids(running)
+    assert after.pop("supervisor") != before.pop("supervisor")
+    assert after == before
+
+
+def test_after_everything_was_killed_up_starts_again(running: Settings) -> None:
+    before = _pids(running)
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+    result = up(running, detach=True)
+    assert not result.already_running
+    assert not set(_pids(running).values()) & set(before.values())
+
+
+@pytest.mark.parametrize("supervisor_dead", [False, True])
+def test_down_leaves_nothing_and_is_idempotent(running: Settings, supervisor_dead: bool) -> None:
+    before = _pids(running)
+    if supervisor_dead:
+        os.kill(before["supervisor"], signal.SIGKILL)
+    ended = down(running.home).ended
+    assert {"keeper", "postgres", "ray.raylet"} <= set(ended)
+    assert belongings(running).find() == []
+    assert [pid for pid in before.values() if processes.identify(pid)] == []
+    assert down(running.home).ended == []
+    assert status(running.home)["processes"] == []
+
+
+def test_a_start_that_fails_says_why_and_leaves_nothing(settings: Settings) -> None:
+    down(settings.home)
+    broken = settings.model_copy(update={"migrate_module": "failing_migrate"})
+    with pytest.raises(LaunchError, match="no such database"):
+        up(broken, detach=True)
+    assert belongings(settings).find() == []
+
+
+def test_a_port_in_use_is_refused_before_anything_starts(settings: Settings) -> None:
+    down(settings.home)
+    with (
+        socket.create_server((settings.http_host, settings.http_port)),
+        pytest.raises(LaunchError, match=f"{settings.http_port}.*--http-port"),
+    ):
+        up(settings, detach=True)
+    assert belongings(settings).find() == []

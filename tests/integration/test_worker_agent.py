@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airavata_scheduler.adapters.memory.worker_channel import MemoryWorkerChannel
+from airavata_scheduler.platform.domain.failures import Cause
+from airavata_scheduler.platform.domain.messages import (
+    Batch,
+    ChannelUnavailableError,
+    Directives,
+    Extent,
+    Hello,
+    Program,
+    Report,
+    StorageLocation,
+)
+from airavata_scheduler.platform.domain.request import Capacity
+from airavata_scheduler.platform.domain.states import TaskState
+from airavata_scheduler.worker.agent import Agent
+from airavata_scheduler.worker.sandbox import Sandbox
+from airavata_scheduler.worker.strays import marked
+
+MODES = [None, Sandbox("plain", ("/usr/bin/setpriv", "--pdeathsig", "KILL"))]
+PATIENCE_S = 30.0
+
+
+class Place:
+    """An agent at work, and its platform."""
+
+    def __init__(self, path: Path, channel: MemoryWorkerChannel, agent: Agent) -> None:
+        self.root = path / "storage"
+        self.scratch = path / "scratch"
+        self.channel = channel
+        self.agent = agent
+        self._steps = iter(range(1, 1000))
+
+    def program(self, text: str = "", **fields: Any) -> Program:
+        step_id = next(self._steps)
+        script = {} if fields.get("command") or fields.get("python") else {"script": text}
+        fields = {"request": Capacity(), "grace_s": 0.3, "output_prefix": f"e/s{step_id}", **script, **fields}
+        return Program(step_id, "e", "s", **fields)
+
+    async def run(self, text: str = "", parameters: dict[str, Any] | None = None, **fields: Any) -> Report:
+        identities = await self.channel.submit(self.program(text, **fields), [parameters or {}])
+        async with asyncio.timeout(PATIENCE_S):
+            return (await self.channel.wait(identities))[0]
+
+    def text(self, extent: Extent | None) -> str:
+        assert extent is not None
+        data = (self.root / extent.segment).read_bytes()
+        return data[extent.offset : extent.offset + extent.length].decode()
+
+    def task_processes(self) -> list[int]:
+        token = (self.scratch / "token").read_text()
+        return marked(f"AIRAVATA_AGENT={token}.")
+
+
+@asynccontextmanager
+async def place_at(path: Path, channel: MemoryWorkerChannel | None = None, **options: Any) -> AsyncIterator[Place]:
+    (path / "storage").mkdir(exist_ok=True)
+    capacity = options.pop("capacity", Capacity(cpu=2, memory_bytes=8 << 30))
+    channel = channel or MemoryWorkerChannel(locations(path))
+    agent = Agent(channel, Hello("w", "r", "h", "n", os.getpid(), "0", capacity), path / "scratch", **options)
+    running = asyncio.create_task(agent.run())
+    place = Place(path, channel, agent)
+    try:
+        yield place
+    finally:
+        agent.stop()
+        async with asyncio.timeout(PATIENCE_S):
+            await running
+    assert place.task_processes() == []
+
+
+def locations(path: Path) -> list[StorageLocation]:
+    return [StorageLocation("default", "posix", str(path / "storage"))]
+
+
+@pytest.fixture(params=MODES, ids=["namespace", "plain"])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    async with place_at(tmp_path, sandbox=request.param) as found:
+        yield found
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 (what it looks at has no event)
+            await asyncio.sleep(0.01)
+
+
+async def test_a_task_that_ends_well(place: Place) -> None:
+    report = await place.run("echo out; echo err >&2")
+    assert (report.state, report.cause, report.exit_code) == (TaskState.SUCCEEDED, None, 0)
+    assert (place.text(report.stdout), place.text(report.stderr)) == ("out\n", "err\n")
+    assert report.wall_s > 0
+    assert report.cpu_s > 0
+
+
+async def test_exit_codes_and_signals(place: Place) -> None:
+    report = await place.run("exit 7")
+    assert (report.state, report.cause, report.exit_code) == (TaskState.FAILED, Cause.EXIT_CODE, 7)
+    report = await place.run("kill -SEGV $$")
+    assert (report.cause, report.exit_code, report.signal) == (Cause.EXIT_CODE, None, signal.SIGSEGV)
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"command": ("no-such-program",)}, "no-such-program"),
+        ({"command": ("/proc/version",)}, "chmod"),
+        ({"script": "#!/no/such/interpreter\n"}, "/no/such/interpreter"),
+    ],
+)
+async def test_what_cannot_be_started(place: Place, fields: dict[str, Any], word: str) -> None:
+    report = await place.run(**fields)
+    assert report.state is TaskState.FAILED
+    assert report.cause is Cause.ENVIRONMENT
+    assert word in report.message
+
+
+async def test_the_environment_of_a_task(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = await place.run(
+        "env; pwd",
+        {"alpha": 0.5, "flag": True, "name": "a b;$(x)", "many": [1, 2]},
+        environment={"OWN": "1"},
+        outputs={"RESULT": "deep/result.txt"},
+        request=Capacity(cpu=0.5),
+    )
+    assert report.cause is Cause.MISSING_OUTPUT
+    assert "deep/result.txt" in report.message
+    text = place.text(report.stdout)
+    lines = text.splitlines()
+    assert {"alpha=0.5", "flag=true", "name=a b;$(x)", "many=[1,2]", "OWN=1", "OMP_NUM_THREADS=1"} <= set(lines)
+    assert f"RESULT={lines[-1]}/deep/result.txt" in lines
+    assert not [line for line in lines if line.startswith(("RAY_", "PYTEST", "CUDA_"))]
+
+
+@pytest.mark.parametrize("stubborn", ["", "trap '' TERM; "])
+async def test_a_timeout_ends_also_who_ignores_it(place: Place, stubborn: str) -> None:
+    report = await place.run(f"{stubborn}sleep 1000 & while :; do sleep 0.05; done", timeout_s=0.2)
+    assert (report.state, report.cause) == (TaskState.FAILED, Cause.TIMEOUT)
+    assert place.task_processes() == []
+
+
+@pytest.mark.parametrize("fork", ["sleep 1000 &", "setsid sleep 1000 &", "setsid sh -c 'sleep 1000 & sleep 1001' &"])
+async def test_children_do_not_outlive_a_task(place: Place, fork: str) -> None:
+    report = await place.run(f"{fork}\nexec >&- 2>&-; exit 0")
+    assert report.state is TaskState.SUCCEEDED
+    assert place.task_processes() == []
+
+
+async def test_strays_of_one_task_are_ended_and_those_of_its_neighbour_are_not(tmp_path: Path) -> None:
+    async with place_at(tmp_path, capacity=Capacity(cpu=2)) as place:
+        share = Capacity(cpu=0.25)
+        long = place.program("setsid sleep 1000 & echo ready; wait", request=share)
+        neighbours = await place.channel.submit(long, [{}] * 4)
+        for identity in neighbours:
+            await place.channel.wait_running(identity)
+        before = set(place.task_processes())
+        assert (await place.run("setsid sleep 1000 &", request=share)).state is TaskState.SUCCEEDED
+        assert set(place.task_processes()) == before
+        await place.channel.direct(cancel_steps=(long.step_id,))
+        assert {report.state for report in await place.channel.wait(neighbours)} == {TaskState.CANCELED}
+
+
+async def test_much_output_is_capped_with_a_notice(place: Place) -> None:
+    report = await place.run("head -c 200000000 /dev/zero | tr '\\0' x", max_output_bytes=100_000)
+    assert report.state is TaskState.SUCCEEDED
+    assert report.stdout is not None
+    assert report.stdout.truncated
+    assert report.stdout.length < 101_000
+    text = place.text(report.stdout)
+    assert text.startswith("x" * 100_000)
+    assert "max_output_bytes = 100000" in text
+    follower = await place.run("echo next")
+    assert place.text(follower.stdout) == "next\n"
+
+
+async def test_outputs_are_published_with_their_hash(place: Place) -> None:
+    report = await place.run(
+        'echo 42 > "$ONE"; mkdir "$TREE"; echo a > "$TREE/a"; echo \'{"x": [1, {"y": 2.5}]}\' > "$DATA"',
+        outputs={"ONE": "one.txt", "TREE": "tree", "DATA": "sub/data.json"},
+        results={"y": ("DATA", "/x/1/y")},
+    )
+    assert report.state is TaskState.SUCCEEDED, report.message
+    assert report.results == {"y": 2.5}
+    one = next(output for output in report.outputs if output.name == "ONE")
+    assert one.sha256 == "084c799cd551dd1d8d5c5f9a5d593b2e931f5e36122ee5c793c1d08a19839cc0"
+    assert (place.root / one.key).read_text() == "42\n"
+    assert one.key.endswith("/0/1/one.txt")
+    assert {output.name for output in report.outputs} == {"ONE", "TREE", "DATA"}
+
+
+async def test_large_outputs_are_collected_aside(place: Place) -> None:
+    report = await place.run('head -c 20000000 /dev/zero > "$BIG"', outputs={"BIG": "big"})
+    assert report.state is TaskState.SUCCEEDED, report.message
+    assert (place.root / report.outputs[0].key).stat().st_size == report.outputs[0].size_bytes == 20_000_000
+
+
+async def test_a_malformed_result_says_which(place: Place) -> None:
+    report = await place.run("echo nonsense", results={"score": ("stdout", "/a")})
+    assert report.cause is Cause.MISSING_OUTPUT
+    assert "score" in report.message
+    assert "standard output" in report.message or "stdout" in report.message
+
+
+async def test_every_attempt_finds_an_empty_directory(place: Place) -> None:
+    program = place.program("ls -A; touch left; mkdir d; ln -s / d/root")
+    reports = await place.channel.wait(await place.channel.submit(program, [{}] * 20))
+    assert {(report.state, report.stdout) for report in reports} == {(TaskState.SUCCEEDED, None)}
+
+
+async def test_cancel_ends_what_runs_and_what_waits(place: Place) -> None:
+    program = place.program("sleep 1000 & wait")
+    identities = await place.channel.submit(program, [{}] * 5)
+    await place.channel.wait_running(identities[0])
+    await place.channel.direct(cancel_steps=(program.step_id,))
+    async with asyncio.timeout(PATIENCE_S):
+        reports = await place.channel.wait(identities[:2])
+    assert {report.state for report in reports} == {TaskState.CANCELED}
+
+
+async def test_memory_limit(place: Place) -> None:
+    code = "import time; held = bytearray(600 << 20); held[::4096] = b'x' * len(held[::4096]); time.sleep(0.01)"
+    report = await place.run(command=("python3", "-c", code), request=Capacity(memory_bytes=200 << 20))
+    assert report.state is TaskState.FAILED
+    assert report.cause in (Cause.OUT_OF_MEMORY, Cause.EXIT_CODE)
+    facts = place.channel.hellos[0].facts
+    if "memory" in facts["cgroups"]:
+        assert report.cause is Cause.OUT_OF_MEMORY
+        assert "resources.memory" in report.message
+
+
+async def test_python_functions(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os, time\n"
+        "def add(a, b):\n    print('adding')\n    return {'sum': a + b, 'pid': os.getpid(), 'seen': os.environ['a']}\n"
+        "def fail():\n    raise ValueError('not good')\n"
+        "def sleep():\n    time.sleep(1000)\n"
+        "def die():\n    os._exit(3)\n"
+    )
+    path = {"python_path": (str(tmp_path),)}
+    results = {"total": ("return", "/sum"), "pid": ("return", "/pid")}
+    add = place.program(python="mine:add", results=results, request=Capacity(cpu=2), **path)
+    reports = await place.channel.wait(await place.channel.submit(add, [{"a": 1, "b": n} for n in range(10)]))
+    assert [report.results["total"] for report in reports if report.results] == list(range(1, 11))
+    assert len({report.results["pid"] for report in reports if report.results}) == 1
+    assert {place.text(report.stdout) for report in reports} == {"adding\n"}
+    failed = await place.run(python="mine:fail", **path)
+    assert (failed.cause, failed.exit_code) == (Cause.EXIT_CODE, 1)
+    assert "not good" in failed.message
+    assert "Traceback" in place.text(failed.stderr)
+    assert (await place.run(python="mine:sleep", timeout_s=0.2, **path)).cause is Cause.TIMEOUT
+    assert (await place.run(python="mine:die", **path)).exit_code == 3
+    assert (await place.run(python="no_such_module:f", **path)).cause is Cause.ENVIRONMENT
+
+
+async def test_a_killed_spawner_is_replaced_and_its_task_reported(place: Place) -> None:
+    identities = await place.channel.submit(place.program("setsid sleep 1000 & wait"), [{}, {}])
+    for identity in identities:
+        await place.channel.wait_running(identity)
+    for pid in place.agent.spawner_pids():
+        os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(PATIENCE_S):
+        reports = await place.channel.wait(identities)
+    assert {(report.state, report.cause) for report in reports} == {(TaskState.FAILED, Cause.INFRASTRUCTURE)}
+    assert place.task_processes() == []
+    assert (await place.run("exit 0")).state is TaskState.SUCCEEDED
+
+
+async def test_a_lost_lease_ends_everything_and_starts_anew(place: Place) -> None:
+    identities = await place.channel.submit(place.program("test $AIRAVATA_ATTEMPT = 2 || sleep 1000"), [{}])
+    await place.channel.wait_running(identities[0])
+    await place.channel.expire()
+    step_id, index, _ = identities[0]
+    async with asyncio.timeout(PATIENCE_S):
+        (report,) = await place.channel.wait([(step_id, index, 2)])
+    assert report.state is TaskState.SUCCEEDED
+    assert len(place.channel.hellos) == 2
+
+
+async def test_a_drained_agent_finishes_what_it_has(tmp_path: Path) -> None:
+    async with place_at(tmp_path) as place:
+        identities = await place.channel.submit(place.program("sleep 0.2"), [{}, {}])
+        await place.channel.wait_running(identities[0])
+        place.agent.drain()
+        await place.channel.wait(identities)
+        await eventually(lambda: place.agent.spawner_pids() == [])
+
+
+class UnreliableChannel(MemoryWorkerChannel):
+    """Loses every third call or its answer, at random."""
+
+    random = random.Random(5)
+
+    def _lose(self) -> None:
+        if self.random.random() < 0.17:
+            raise ChannelUnavailableError("lost")
+
+    async def report(self, worker_id: int, reports: Sequence[Report]) -> list[tuple[int, int, int]]:
+        self._lose()
+        stale = await super().report(worker_id, reports)
+        self._lose()
+        return stale
+
+    async def claim(self, worker_id: int, free: Capacity, most: int, wait_s: float) -> Batch:
+        self._lose()
+        batch = await super().claim(worker_id, free, most, wait_s)
+        self._lose()
+        return batch
+
+    async def heartbeat(self, worker_id: int, free: Capacity, running: int, wait_s: float) -> Directives:
+        self._lose()
+        return await super().heartbeat(worker_id, free, running, wait_s)
+
+
+async def test_no_report_is_lost_when_the_channel_fails(tmp_path: Path) -> None:
+    async with place_at(tmp_path, UnreliableChannel(locations(tmp_path))) as place:
+        program = place.program("echo $X")
+        identities = await place.channel.submit(program, [{"X": n} for n in range(1500)])
+        await eventually(lambda: len({identity[1] for identity in place.channel.ended}) == len(identities))
+        for identity, report in place.channel.ended.items():
+            assert place.text(report.stdout) == f"{identity[1]}\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+async def test_a_full_disk_is_named_and_survived(tmp_path: Path) -> None:
+    small = tmp_path / "storage"
+    small.mkdir()
+    mount = await asyncio.create_subprocess_exec("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small))
+    assert await mount.wait() == 0
+    try:
+        async with place_at(tmp_path) as place:
+            fields: dict[str, Any] = {"outputs": {"BIG": "big"}}
+            report = await place.run('head -c 3000000 /dev/zero > "$BIG"', **fields)
+            assert (report.state, report.cause) == (TaskState.FAILED, Cause.INFRASTRUCTURE)
+            assert "disk full" in report.message
+            assert str(small) in report.message
+            assert (await place.run('echo small > "$BIG"', **fields)).state is TaskState.SUCCEEDED
+    finally:
+        await (await asyncio.create_subprocess_exec("umount", str(small))).wait()
