@@ -17,10 +17,11 @@ from airavata_scheduler.adapters.persistence.identity import SqlIdentityStore
 from airavata_scheduler.adapters.persistence.leases import PostgresLeases
 from airavata_scheduler.adapters.persistence.queries import SqlQueries
 from airavata_scheduler.adapters.persistence.resource_store import PostgresResourceStore
+from airavata_scheduler.adapters.persistence.secret_store import PostgresSecretStore
 from airavata_scheduler.adapters.persistence.task_store import PostgresTaskStore
 from airavata_scheduler.adapters.persistence.worker_store import PostgresWorkerStore
 from airavata_scheduler.adapters.rate_limit.limits_adapter import LimitsRateLimit
-from airavata_scheduler.adapters.solver.child import ChildSolver
+from airavata_scheduler.adapters.solver.piped import ChildSolver
 from airavata_scheduler.adapters.storage.posix import PosixStorage
 from airavata_scheduler.adapters.vault.embedded import EmbeddedVault
 from airavata_scheduler.platform.domain.errors import NotFoundError
@@ -131,7 +132,9 @@ def resource_registry(stores: Stores, on_change: Callable[[], None]) -> Resource
 def credential_vault(stores: Stores) -> CredentialVaultService:
     """The service behind the `CredentialVault` actor."""
     key = bytes.fromhex(stores.settings.paths.vault_key.read_text().strip())
-    return CredentialVaultService(stores.resources, stores.experiments, EmbeddedVault(stores.engine, key))
+    return CredentialVaultService(
+        stores.resources, stores.experiments, EmbeddedVault(PostgresSecretStore(stores.engine), key)
+    )
 
 
 def data_mover(stores: Stores) -> DataMoverService:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -18,6 +19,13 @@ _skipped = pytest.StashKey[list[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_skipped] = []
+    # By path, because the directories of tests are no packages.
+    spec = importlib.util.spec_from_file_location("postgres_fixture", ROOT / "postgres_fixture.py")
+    assert spec is not None
+    assert spec.loader is not None
+    fixtures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fixtures)
+    config.pluginmanager.register(fixtures, "postgres-fixture")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

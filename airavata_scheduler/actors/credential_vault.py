@@ -11,7 +11,7 @@ from airavata_scheduler.platform.ports.repository import Fence
 from airavata_scheduler.platform.services.vault import CredentialVaultService
 
 
-class CredentialVault(ServiceActor):
+class CredentialVault(ServiceActor[CredentialVaultService]):
     """See `interfaces.CredentialVault`."""
 
     lease = "credential-vault"

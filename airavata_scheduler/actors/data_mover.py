@@ -9,7 +9,7 @@ from airavata_scheduler.platform.ports.repository import Fence
 from airavata_scheduler.platform.services.data import DataMoverService
 
 
-class DataMover(ServiceActor):
+class DataMover(ServiceActor[DataMoverService]):
     """See `interfaces.DataMover`."""
 
     lease = "data-mover"

@@ -15,7 +15,7 @@ import structlog
 from airavata_scheduler import __version__
 from airavata_scheduler.adapters.actor_calls.proxies import LifecycleProxy, SchedulerProxy
 from airavata_scheduler.adapters.worker_channel.ray import RayWorkerChannel
-from airavata_scheduler.platform.domain.messages import Hello
+from airavata_scheduler.platform.domain.messages import Extent, Hello
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.worker.agent import Agent
 
@@ -31,7 +31,9 @@ class Executor:
 
     def __init__(self, name: str, resource: str, node_id: str, capacity: Capacity, scratch: str, version: str) -> None:
         if version != __version__:
-            message = f"this node has airavata-scheduler {__version__}, the head has {version}: install the same version"
+            message = (
+                f"this node has airavata-scheduler {__version__}, the head has {version}: install the same version"
+            )
             raise RuntimeError(message)
         self._resource = resource
         self._scratch = _directory(Path(scratch), name)
@@ -61,6 +63,10 @@ class Executor:
             "running": doing.running if doing else 0,
         }
 
+    async def live_output(self, step_id: int, index: int, attempt: int) -> tuple[Extent, Extent] | None:
+        """Where the output of a running attempt is, as far as it is written."""
+        return self._agent.live_output(step_id, index, attempt) if self._agent else None
+
     async def stop(self) -> None:
         """End all tasks, give them back and leave."""
         if self._agent:
@@ -73,14 +79,15 @@ class Executor:
         self._agent = Agent(channel, self._hello, self._scratch)
         try:
             await self._agent.run()
-        except Exception:
-            # The keeper pings again, and that starts anew.
+        except Exception:  # noqa: BLE001 - the keeper pings again, and that starts anew
             _LOG.exception("the agent ended", again_in_s=_AGAIN_S)
             await asyncio.sleep(_AGAIN_S)
 
     def __repr__(self) -> str:
         doing = self._agent.snapshot() if self._agent else None
-        return f"Executor(resource={self._resource}, running={doing.running if doing else 0}/{self._hello.capacity.cpu:g})"
+        return (
+            f"Executor(resource={self._resource}, running={doing.running if doing else 0}/{self._hello.capacity.cpu:g})"
+        )
 
 
 def _directory(wanted: Path, name: str) -> Path:

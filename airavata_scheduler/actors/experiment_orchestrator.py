@@ -6,13 +6,13 @@ from airavata_scheduler.actors.service import ServiceActor
 from airavata_scheduler.adapters.actor_calls.handles import nudge
 from airavata_scheduler.adapters.actor_calls.proxies import LifecycleProxy, MoverProxy, SchedulerProxy
 from airavata_scheduler.bootstrap import Stores, experiment_orchestrator
-from airavata_scheduler.platform.domain.views import Explanation, ExperimentView
+from airavata_scheduler.platform.domain.views import ExperimentView, Explanation
 from airavata_scheduler.platform.interfaces import Derivation, Submission, Validation
 from airavata_scheduler.platform.ports.repository import Fence
 from airavata_scheduler.platform.services.orchestrator import ExperimentOrchestratorService
 
 
-class ExperimentOrchestrator(ServiceActor):
+class ExperimentOrchestrator(ServiceActor[ExperimentOrchestratorService]):
     """See `interfaces.ExperimentOrchestrator`."""
 
     lease = "experiment-orchestrator"

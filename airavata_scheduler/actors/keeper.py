@@ -1,8 +1,8 @@
 """The keeper: the Ray driver among our processes. Makes actors, executors and the API, and sees that they live.
 
-`python -m airavata_scheduler.actors.keeper --home DIR`, started and watched by the supervisor. Ray restarts what died; the
-keeper notices what hangs (a ping that is not answered), kills it, and Ray restarts it then. Every second it writes what it
-found to `<home>/run/cluster.json`. It holds no state: a new keeper adopts what runs.
+`python -m airavata_scheduler.actors.keeper --home DIR`, started and watched by the supervisor. Ray restarts what died;
+the keeper notices what hangs (a ping that is not answered), kills it, and Ray restarts it then. Every second it writes
+what it found to `<home>/run/cluster.json`. It holds no state: a new keeper adopts what runs.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from airavata_scheduler.adapters.actor_calls.handles import (
 from airavata_scheduler.adapters.compute.ray import RayCompute
 from airavata_scheduler.api.serve import ServedApi
 from airavata_scheduler.bootstrap import default_storage, identity_store, open_stores
-from airavata_scheduler.platform.ports.compute import Node
+from airavata_scheduler.platform.ports.compute import Compute, Node, RunningWorker
 from airavata_scheduler.platform.services.identity import ensure_admin
 from airavata_scheduler.settings import Settings, write_private
 
 _LOG = structlog.get_logger(__name__)
-_CLASSES: Mapping[str, type[ServiceActor]] = {
+_CLASSES: Mapping[str, type[ServiceActor[Any]]] = {
     SCHEDULER: TaskScheduler,
     LIFECYCLE: WorkerLifecycle,
     ORCHESTRATOR: ExperimentOrchestrator,
@@ -59,7 +59,7 @@ _CLASSES: Mapping[str, type[ServiceActor]] = {
 }
 _PERIOD_S = 1.0
 _PING_LIMIT_S = 12.0
-_API_LIMIT_S = 15.0
+_STOP_LIMIT_S = 5.0
 
 
 class Watched:
@@ -97,7 +97,7 @@ class Watched:
             self.healthy = False
             if "no_restart" in str(error) or not _may_restart(error):
                 return False
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the actor's own error, of whatever kind, is part of the report
             self.healthy = False
             _LOG.warning("an actor is not well", actor=self.name, error=str(error)[:500])
         self._ping, self._since_s = self.handle.ping.remote(), now_s
@@ -109,6 +109,14 @@ class Watched:
         ray.kill(self.handle, no_restart=False)
         self._ping = None
 
+    def stop(self) -> None:
+        """Ask it to end its work; RayError or TimeoutError when it does not."""
+        ray.get(self.handle.stop.remote(), timeout=_STOP_LIMIT_S)
+
+    def remove(self) -> None:
+        """End its process for good."""
+        ray.kill(self.handle, no_restart=True)
+
 
 def _may_restart(error: RayActorError) -> bool:
     return type(error).__name__ == "ActorUnavailableError" or "restarting" in str(error).lower()
@@ -116,7 +124,8 @@ def _may_restart(error: RayActorError) -> bool:
 
 class Keeper:
     """See the module. All Ray calls are made from the main thread; a thread of its own writes the report, so that the
-    supervisor sees a hung keeper only when the process hangs as a whole."""
+    supervisor sees a hung keeper only when the process hangs as a whole.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -124,7 +133,7 @@ class Keeper:
         self._report: dict[str, Any] = {"stage": "connecting", "healthy": False, "problems": []}
         self._services: dict[str, Watched] = {}
         self._executors: dict[str, Watched] = {}
-        self._compute = RayCompute(self._spawn_executor)
+        self._compute: Compute = RayCompute(self._spawn_executor)
         self._api = ServedApi(settings)
         self._looked_at_s = time.monotonic()
         self._head = ""
@@ -174,7 +183,7 @@ class Keeper:
     def _service(self, name: str) -> Any:
         """The running actor of this version, or a new one. One of another version is ended first."""
         try:
-            handle = ray.get_actor(name, namespace=NAMESPACE)
+            handle: Any = ray.get_actor(name, namespace=NAMESPACE)
         except ValueError:
             return self._new_service(name)
         try:
@@ -230,15 +239,18 @@ class Keeper:
         if not self._executors:
             problems.append("no node has an executor")
         problems += self._api.problems
-        listed = [{"name": w.name, "role": w.role, "pid": w.pid} for w in everything if w.pid]
-        for watched in self._executors.values():
-            listed += [
-                {"name": f"{watched.name}/spawner-{i}", "role": "executor", "pid": pid}
-                for i, pid in enumerate(watched.answer.get("spawners", ()))
-            ]
+        listed = [{"name": w.name, "role": w.role, "pid": w.pid} for w in self._services.values() if w.pid]
+        answered = {name: watched.answer for name, watched in self._executors.items() if watched.pid}
+        for worker in self._compute.running(answered):
+            listed += self._executor_entries(worker)
         listed += [{"name": name, "role": "api", "pid": pid} for name, pid in self._api.pids.items()]
         workers = [
-            {"name": worker.name, "node_id": worker.node_id, "pid": worker.pid, "running": worker.facts.get("running", 0)}
+            {
+                "name": worker.name,
+                "node_id": worker.node_id,
+                "pid": worker.pid,
+                "running": worker.facts.get("running", 0),
+            }
             for worker in self._compute.running({n: w.answer for n, w in self._executors.items() if w.healthy})
         ]
         return {
@@ -248,6 +260,13 @@ class Keeper:
             "processes": listed,
             "workers": workers,
         }
+
+    def _executor_entries(self, worker: RunningWorker) -> list[dict[str, Any]]:
+        """An executor and its spawners; those of another node with its id, as their pids mean nothing here."""
+        place = {} if worker.node_id == self._head else {"node_id": worker.node_id}
+        named = [(worker.name, worker.pid)]
+        named += [(f"{worker.name}/spawner-{i}", pid) for i, pid in enumerate(worker.facts.get("spawners", ()))]
+        return [{"name": name, "role": "executor", "pid": pid, **place} for name, pid in named]
 
     def _stage(self, stage: str) -> None:
         _LOG.info("stage", stage=stage)
@@ -272,9 +291,9 @@ class Keeper:
         self._stage("leaving the cluster")
         self._api.stop()
         for watched in self._executors.values():
-            _quietly(lambda watched=watched: ray.get(watched.handle.stop.remote(), timeout=5))
+            _quietly(watched.stop)
         for watched in [*self._executors.values(), *self._services.values()]:
-            _quietly(lambda watched=watched: ray.kill(watched.handle, no_restart=True))
+            _quietly(watched.remove)
 
 
 def _quietly(action: Callable[[], object]) -> None:

@@ -16,7 +16,7 @@ from airavata_scheduler.platform.services.registry import ResourceRegistryServic
 _PROBE_PERIOD_S = 3600.0
 
 
-class ResourceRegistry(ServiceActor):
+class ResourceRegistry(ServiceActor[ResourceRegistryService]):
     """See `interfaces.ResourceRegistry`."""
 
     lease = "resource-registry"

@@ -1,11 +1,11 @@
-"""What all service actors have in common: a lease with an epoch, a background loop, and an answer to "are you there?"."""
+"""What all service actors have in common: a lease with an epoch, a background loop, an answer to "are you there?"."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -15,40 +15,42 @@ from airavata_scheduler.platform.domain.errors import LeaseLostError, Unavailabl
 from airavata_scheduler.platform.ports.repository import Fence
 from airavata_scheduler.settings import Settings
 
+S = TypeVar("S")
+
 _LOG = structlog.get_logger(__name__)
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 5.0
 
 
-class ServiceActor:
+class ServiceActor(Generic[S]):
     """Base of the six. A subclass names its lease, builds its service from the stores, and gives its loop.
 
-    The lease is taken at the first call after a start, of which the keeper's ping is one. Whoever lost it ends its process
-    at once: another instance is at work, and every write of this one is refused.
+    The lease is taken at the first call after a start, of which the keeper's ping is one. Whoever lost it ends its
+    process at once: another instance is at work, and every write of this one is refused.
     """
 
     lease = ""
 
     def __init__(self, home: str) -> None:
         self._settings = Settings.from_run(home)
-        self._starting: asyncio.Task[Any] | None = None
+        self._starting: asyncio.Task[S] | None = None
         self._loops: list[asyncio.Task[None]] = []
 
-    def build(self, stores: Stores, fence: Fence) -> Any:
+    def build(self, stores: Stores, fence: Fence) -> S:
         """The service."""
         raise NotImplementedError
 
-    def loop(self, service: Any) -> Callable[[], Awaitable[None]] | None:
+    def loop(self, service: S) -> Callable[[], Awaitable[None]] | None:
         """What runs in the background, if anything."""
         return getattr(service, "run", None)
 
-    async def service(self) -> Any:
+    async def service(self) -> S:
         """The service, started once however many calls arrive at the same time."""
         if self._starting is None or (self._starting.done() and self._starting.exception() is not None):
             self._starting = asyncio.get_running_loop().create_task(self._start())
         return await asyncio.shield(self._starting)
 
-    async def _start(self) -> Any:
+    async def _start(self) -> S:
         stores = open_stores(self._settings)
         holder = f"{os.uname().nodename}:{os.getpid()}"
         fence = await stores.leases.take(self.lease, holder, self._settings.actor_lease_s)
@@ -78,7 +80,7 @@ class ServiceActor:
                 await run()
             except LeaseLostError:
                 _end(self.lease)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever a look stumbled over, the next one starts from the database
                 _LOG.exception("background loop failed", lease=self.lease, again_in_s=delay_s)
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, _LONGEST_DELAY_S)

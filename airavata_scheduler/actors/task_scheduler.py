@@ -14,7 +14,7 @@ from airavata_scheduler.platform.ports.repository import Fence
 from airavata_scheduler.platform.services.scheduler import TaskSchedulerService
 
 
-class TaskScheduler(ServiceActor):
+class TaskScheduler(ServiceActor[TaskSchedulerService]):
     """See `interfaces.TaskScheduler`."""
 
     lease = "task-scheduler"

@@ -14,7 +14,7 @@ from airavata_scheduler.platform.ports.repository import Fence
 from airavata_scheduler.platform.services.workers import WorkerLifecycleService
 
 
-class WorkerLifecycle(ServiceActor):
+class WorkerLifecycle(ServiceActor[WorkerLifecycleService]):
     """See `interfaces.WorkerLifecycle`."""
 
     lease = "worker-lifecycle"

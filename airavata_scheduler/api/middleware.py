@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+import traceback
 
 import structlog
 from prometheus_client import Histogram
@@ -56,7 +57,9 @@ class RequestMiddleware:
                 return
             await self._app(scope, self._limited(receive), sending)
         except Exception:
-            _LOG.exception("request failed", request_id=request_id, method=scope["method"], path=scope["path"])
+            # As text: a renderer that shows local variables would put passwords and tokens into the log.
+            what = {"request_id": request_id, "method": scope["method"], "path": scope["path"]}
+            _LOG.error("request failed", **what, traceback=traceback.format_exc())
             if started:
                 raise
             await internal_error(Request(scope))(scope, receive, sending)

@@ -18,7 +18,6 @@ Time = Annotated[
         return_type=Annotated[str, Field(json_schema_extra={"format": "date-time"})],
     ),
 ]
-Name = Annotated[str, Field(min_length=1, max_length=64)]
 Role = Literal["owner", "editor", "viewer"]
 _MAX_DEPTH = 100
 

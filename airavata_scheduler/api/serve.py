@@ -7,12 +7,14 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from ray import serve
+from ray._private import state as ray_state
 from ray.exceptions import RayError
-from ray.serve.config import HTTPOptions
+from ray.serve.config import HTTPOptions, ProxyLocation
 
 from airavata_scheduler import __version__
 from airavata_scheduler.adapters.actor_calls.proxies import (
     LifecycleProxy,
+    LiveOutput,
     MoverProxy,
     OrchestratorProxy,
     RegistryProxy,
@@ -54,6 +56,7 @@ def api_services(home: str) -> ApiServices:
         mover=MoverProxy(),
         version=__version__,
         clock=stores.clock,
+        live_logs=LiveOutput(stores.queries),
     )
 
 
@@ -93,11 +96,10 @@ class ServedApi:
         options = HTTPOptions(
             host=settings.http_host,
             port=settings.http_port,
-            location="HeadOnly",
             ssl_certfile=str(settings.http_tls_cert) if settings.http_tls_cert else None,
             ssl_keyfile=str(settings.http_tls_key) if settings.http_tls_key else None,
         )
-        serve.start(http_options=options)
+        serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options)
         home = str(settings.home)
         serve.run(_deployment("streams", build_streams_app, home).bind(), name="streams", route_prefix="/api/v1/stream")
         serve.run(_deployment("api", build_app, home).bind(), name="api", route_prefix="/")
@@ -109,11 +111,12 @@ class ServedApi:
         if self._looks % _LOOK_EVERY != 1:
             return
         try:
-            details = serve.context._get_global_client().get_serve_details()
+            client = serve.context._get_global_client()  # noqa: SLF001 - `serve.status` tells states, but no pids
+            details = client.get_serve_details() if client else None
         except (RayError, TimeoutError, serve.exceptions.RayServeException) as error:
             self.problems = [f"Ray Serve does not answer: {str(error)[:200]}"]
             return
-        self.pids, self.problems = _read(details)
+        self.pids, self.problems = _read(details) if details else ({}, ["Ray Serve does not run"])
 
     def stop(self) -> None:
         """Take the API away from a cluster that goes on."""
@@ -128,11 +131,9 @@ def _read(details: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
     """Pids by name, and what is not running, from the controller's own account."""
     pids: dict[str, int] = {}
     problems = []
-    controller = details.get("controller_info") or {}
-    if controller.get("pid"):
-        pids["api.controller"] = controller["pid"]
-    for i, proxy in enumerate(details.get("proxies", {}).values()):
-        pids["api.proxy" if i == 0 else f"api.proxy-{i}"] = proxy.get("pid") or 0
+    pids["api.controller"] = _actor_pid(details.get("controller_info"))
+    for i, proxy in enumerate((details.get("proxies") or {}).values()):
+        pids["api.proxy" if i == 0 else f"api.proxy-{i}"] = _actor_pid(proxy)
         if proxy.get("status") != "HEALTHY":
             problems.append(f"the API's proxy is {proxy.get('status', 'starting')}")
     for name, application in details.get("applications", {}).items():
@@ -142,3 +143,9 @@ def _read(details: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
             for i, replica in enumerate(deployment["replicas"]):
                 pids[f"api.{name}" if i == 0 else f"api.{name}-{i}"] = replica.get("pid") or 0
     return {name: pid for name, pid in pids.items() if pid}, problems
+
+
+def _actor_pid(details: dict[str, Any] | None) -> int:
+    """Serve names the actors of its controller and proxies, but not their processes: those Ray knows. 0 for none."""
+    actor_id = (details or {}).get("actor_id")
+    return int(ray_state.actors(actor_id).get("Pid") or 0) if actor_id else 0

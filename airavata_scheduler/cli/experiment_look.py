@@ -87,7 +87,7 @@ def tasks(
 ) -> None:
     """List tasks with their parameters."""
     session = Session(context, home, as_json)
-    rows = list(session.run(experiment).tasks(step, [s.upper() for s in state] if state else None, limit))
+    rows = list(session.run(experiment).tasks(step, state, limit))
     if not as_json:
         columns = {"STEP": "step", "INDEX": "index", "STATE": "state", "ATTEMPT": "attempt", "PARAMETERS": "parameters"}
         print_table(rows, {**columns, "WHY": _why}, empty="There is no such task.")

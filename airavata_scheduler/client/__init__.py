@@ -31,12 +31,13 @@ if TYPE_CHECKING:
         UnreachableError,
     )
     from airavata_scheduler.client.experiment import Experiment
-    from airavata_scheduler.client.run import Run
+    from airavata_scheduler.client.run import Run, RunFailedError
 
 _HOMES = {
     "Client": "client",
     "Experiment": "experiment",
     "Run": "run",
+    "RunFailedError": "run",
     **dict.fromkeys(
         (
             "ApiError",
@@ -68,6 +69,7 @@ __all__ = [
     "Problem",
     "RateLimitedError",
     "Run",
+    "RunFailedError",
     "UnavailableError",
     "UnreachableError",
 ]

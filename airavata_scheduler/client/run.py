@@ -115,8 +115,10 @@ class Run:
     def tasks(
         self, step: str | None = None, state: str | list[str] | None = None, limit: int | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Tasks in order, with their parameters; of one step, and in some states, if given."""
-        return pages(self._transport, f"{self._path}/tasks", limit, {"step": step, "state": state})
+        """Tasks in order, with their parameters; of one step, and in some states, if given (`failed` or `FAILED`)."""
+        states = [state] if isinstance(state, str) else state
+        wanted = {"step": step, "state": [name.lower() for name in states] if states else None}
+        return pages(self._transport, f"{self._path}/tasks", limit, wanted)
 
     def task(self, step: str, index: int) -> dict[str, Any]:
         """One task with all of its attempts."""

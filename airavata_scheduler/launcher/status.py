@@ -24,7 +24,8 @@ def status(home: Path | str) -> dict[str, Any]:
     """State of the platform of one home.
 
     `{"healthy", "version", "home", "url", "processes": [{"name", "role", "pid"}], "workers": [...], "problems":
-    [str]}`; only live processes are listed. Never raises: what cannot be read is a problem in the answer.
+    [str]}`; only live processes are listed, those of other nodes with their `node_id`. Never raises: what cannot be
+    read is a problem in the answer.
     """
     paths = Paths(Path(home).expanduser().resolve())
     state = processes.read_json(paths.processes)
@@ -40,7 +41,10 @@ def status(home: Path | str) -> dict[str, Any]:
     for entry in cluster.get("processes", []):
         if entry.get("name") in known:
             continue
-        if processes.identify(int(entry.get("pid") or 0)) is None:
+        if "node_id" in entry:
+            # Of another machine: only the keeper can tell whether it lives, and does so in its problems.
+            listed.append({key: entry.get(key) for key in ("name", "role", "pid", "node_id")})
+        elif processes.identify(int(entry.get("pid") or 0)) is None:
             problems.append(f"{entry.get('name')} (pid {entry.get('pid')}) is not alive")
         else:
             listed.append(_entry(str(entry.get("name")), str(entry.get("role"))) | {"pid": entry["pid"]})

@@ -1,7 +1,7 @@
 """The six domain interfaces. Services implement them; actors and the API only ever see these.
 
-Commands take the name of the user who acts (``actor``), who has been authorised by the caller; they are idempotent, so an
-answer that got lost is asked for again.
+Commands take the name of the user who acts (``actor``), who has been authorised by the caller; they are idempotent, so
+an answer that got lost is asked for again.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from airavata_scheduler.platform.domain.messages import Batch, Directives, Hello, Report, Welcome
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.views import (
-    Explanation,
     ExperimentView,
+    Explanation,
     OutputView,
     Page,
     ResourceView,
@@ -105,7 +105,14 @@ class TaskScheduler(Protocol):
         """Plan now; a summary of the plan."""
         ...
 
-    async def claim(self, worker_id: int, free: Capacity, most: int, wait_s: float) -> Batch: ...
+    async def claim(
+        self,
+        worker_id: int,
+        free: Capacity,
+        most: int,
+        wait_s: float,
+        held: Sequence[tuple[int, int, int]] | None = None,
+    ) -> Batch: ...
 
     async def report(self, worker_id: int, reports: Sequence[Report]) -> list[tuple[int, int, int]]: ...
 

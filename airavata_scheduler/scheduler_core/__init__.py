@@ -7,6 +7,9 @@
 from __future__ import annotations
 
 from .errors import PlannerError, SnapshotError, SolverError
+from .estimates import Failures, Observed, estimate, prior_from_others
+from .explain import Explanation, explain
+from .frontier import Point, frontier
 from .plan import Cause, Forecast, Plan, Reason, Share, Unplaced, WorkerTarget
 from .snapshot import (
     BALANCED,
@@ -42,11 +45,15 @@ __all__ = [
     "Cause",
     "Estimate",
     "Experiment",
+    "Explanation",
+    "Failures",
     "Forecast",
     "Limits",
     "Link",
+    "Observed",
     "Plan",
     "PlannerError",
+    "Point",
     "Project",
     "Reason",
     "Resource",
@@ -59,5 +66,9 @@ __all__ = [
     "Weights",
     "WorkerOffer",
     "WorkerTarget",
+    "estimate",
+    "explain",
+    "frontier",
     "plan",
+    "prior_from_others",
 ]

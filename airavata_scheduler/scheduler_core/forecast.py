@@ -63,18 +63,16 @@ def _range(problem: Problem, x: Floats, mine: Bools, finish: float) -> tuple[flo
     weight = (x[rows] * problem.hold_s[rows]).sum(axis=1)
     if weight.sum() <= 0:
         return finish, finish
-    slack_low = slack_high = tail = 0.0
-    for c, part in zip(rows, weight / weight.sum(), strict=True):
-        runtime = problem.classes[c].runtime
-        low, high = runtime.bounds()
-        known = sqrt(1.0 + runtime.n)
-        slack_low += part * max(0.0, 1.0 - low / runtime.mean_s) / known
-        slack_high += part * max(0.0, high / runtime.mean_s - 1.0) / known
-        used = x[c] > 0
-        if used.any():
-            spread = max(0.0, high - runtime.mean_s) / runtime.mean_s
-            tail = max(tail, spread * float(problem.run_s[c, used].max()))
-    return max(0.0, finish * (1.0 - slack_low)), finish * (1.0 + slack_high) + tail
+    bounds = [(*problem.classes[c].runtime.bounds(), problem.classes[c].runtime) for c in rows]
+    part = weight / weight.sum()
+    mean = np.array([runtime.mean_s for _, _, runtime in bounds])
+    known = np.sqrt(1.0 + np.array([runtime.n for _, _, runtime in bounds]))
+    down = np.maximum(0.0, 1.0 - np.array([low for low, _, _ in bounds]) / mean)
+    up = np.maximum(0.0, np.array([high for _, high, _ in bounds]) / mean - 1.0)
+    slowest = np.where(x[rows] > 0, problem.run_s[rows], 0.0).max(axis=1)
+    low = finish * (1.0 - float((part * down / known).sum()))
+    high = finish * (1.0 + float((part * up / known).sum())) + float((up * slowest).max())
+    return max(0.0, low), high
 
 
 def _risk(finish: float, low: float, high: float, due: float) -> float:

@@ -13,13 +13,13 @@ import numpy as np
 from .objective import Block, Costs, blocks_within, fixed_blocks, value
 from .problem import EPSILON, Bools, Floats, Ints, Problem
 
-MAX_ROUNDS = 60
+MAX_ROUNDS = 40
 _HORIZONS = (1.1, 2.0, 20.0)
 
 
 @dataclass(slots=True)
 class Room:
-    """What is left to give away while filling: unit-seconds by block and pool, money by experiment. Changed in place."""
+    """What is left to give away while filling: unit-seconds by block and pool, and money. Changed in place."""
 
     member: Bools  #: (B, C) the classes of a block
     work: Floats  #: (B, P, D)
@@ -55,6 +55,8 @@ def greedy(problem: Problem, price: Costs) -> Floats:
         if score >= best_value:
             break
         best, best_value = x, score
+        if x.sum() >= problem.count[problem.allowed.any(axis=1)].sum() - 0.5:
+            break
     return best
 
 
@@ -66,7 +68,9 @@ def least_horizon(problem: Problem) -> float:
         return 0.0
     quickest = np.where(allowed, problem.hold_s, np.inf).min(axis=1)
     ends = np.where(allowed, problem.hold_s + problem.wait_s[None, :], np.inf).min(axis=1)
-    work = problem.running_load.sum(axis=0) + (problem.request[able] * (quickest * problem.count)[able, None]).sum(axis=0)
+    work = problem.running_load.sum(axis=0) + (problem.request[able] * (quickest * problem.count)[able, None]).sum(
+        axis=0
+    )
     total = problem.capacity[allowed.any(axis=0)].sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         busy = np.where(total > 0, work / total, 0.0).max(initial=0.0)

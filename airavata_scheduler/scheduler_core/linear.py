@@ -16,6 +16,7 @@ early costs accuracy and never honesty. GLOP solves small programmes, PDLP what 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
@@ -101,7 +102,7 @@ def _seconds(problem: Problem, price: Costs, rows: list[Rows], x: Floats) -> Flo
     """(B, P) seconds that one more unit of capacity would add to each block's rows."""
     finishes = stage_finishes(problem, price, x)
     with np.errstate(divide="ignore", invalid="ignore"):
-        per_unit = [np.nan_to_num((r.amount / problem.capacity).max(axis=1), posinf=0.0) for r in rows]
+        per_unit = [np.nan_to_num((r.amount / problem.capacity).max(axis=1, initial=0.0), posinf=0.0) for r in rows]
     scale = [float(finishes[r.stage]) if r.stage >= 0 else 1.0 for r in rows]
     return np.array([p * s for p, s in zip(per_unit, scale, strict=True)]).reshape(len(rows), len(problem.pools))
 
@@ -130,66 +131,102 @@ def _entering(reduced: Floats, columns: Bools) -> Bools:
     return entering & (waiting < 0)
 
 
+class _Model:
+    """The programme over some cells, while its rows are collected; columns are cells, u, T and L, in this order."""
+
+    def __init__(self, problem: Problem, price: Costs, columns: Bools) -> None:
+        self.problem = problem
+        self.price = price
+        self.c, self.p = np.nonzero(columns)
+        n, n_classes = len(self.c), len(problem.classes)
+        self.first_finish = n + n_classes
+        self.first_late = self.first_finish + len(price.finish_weight)
+        self.scale = _row_scale(problem)
+        self.height = 0
+        self.upper: list[Floats] = []
+        self._row: list[Ints] = []
+        self._column: list[Ints] = []
+        self._value: list[Floats] = []
+        self.add(self.c, np.arange(n), np.ones(n))
+        self.add(np.arange(n_classes), n + np.arange(n_classes), np.ones(n_classes))
+        self.close(problem.count)
+
+    def add(self, row: Ints, column: Ints, value: Floats) -> None:
+        """Adds coefficients; rows count from the first that is not closed yet."""
+        self._row.append(self.height + row)
+        self._column.append(column)
+        self._value.append(value)
+
+    def close(self, upper: Floats) -> None:
+        """Ends a group of rows with their right-hand sides."""
+        self.upper.append(upper)
+        self.height += len(upper)
+
+    def capacity_rows(self, block: Rows) -> None:
+        """One row for each pool and dimension of a block, scaled."""
+        problem, n_dims = self.problem, len(self.problem.dims)
+        mine = np.flatnonzero(block.member[self.c])
+        c, p = self.c[mine], self.p[mine]
+        for d in range(n_dims):
+            self.add(p * n_dims + d, mine, problem.request[c, d] * problem.hold_s[c, p] * self.scale[p, d])
+        amount = (block.amount * self.scale).ravel()
+        taken = (problem.running_load * self.scale).ravel()
+        if block.stage < 0:
+            self.close(np.maximum(amount - taken, 0.0))
+            return
+        self.add(np.arange(len(amount)), np.full(len(amount), self.first_finish + block.stage), -amount)
+        self.close(-taken)
+
+    def budget_rows(self, budgeted: Ints) -> None:
+        """One row for each experiment with a budget."""
+        problem = self.problem
+        slot = np.full(len(problem.budget), -1)
+        slot[budgeted] = np.arange(len(budgeted))
+        paying = np.flatnonzero(slot[problem.experiment[self.c]] >= 0)
+        c, p = self.c[paying], self.p[paying]
+        self.add(slot[problem.experiment[c]], paying, problem.money[c, p])
+        self.close(np.maximum(problem.budget[budgeted], 0.0))
+
+    def late_rows(self) -> None:
+        """Lateness of the stages that have a deadline."""
+        price = self.price
+        due = np.flatnonzero(np.isfinite(price.due_s) & (price.late_weight > 0))
+        self.add(np.arange(len(due)), self.first_finish + due, np.ones(len(due)))
+        self.add(np.arange(len(due)), self.first_late + due, -np.ones(len(due)))
+        self.close(price.due_s[due])
+
+    def run(self) -> tuple[Floats, Floats, float]:
+        """Values, duals and objective."""
+        price, problem = self.price, self.problem
+        width = self.first_late + len(price.finish_weight)
+        places = (np.concatenate(self._row), np.concatenate(self._column))
+        matrix = coo_matrix((np.concatenate(self._value), places), shape=(self.height, width)).tocsr()
+        lower = np.full(self.height, -inf)
+        lower[: len(problem.count)] = problem.count
+        cost = np.concatenate([price.cell[self.c, self.p], price.penalty, price.finish_weight, price.late_weight])
+        at_least = np.zeros(width)
+        if price.finish_weight.any():
+            at_least[self.first_late - 1] = least_horizon(problem)
+        return _run(at_least, cost, lower, np.concatenate(self.upper), matrix)
+
+
 def _solve_restricted(problem: Problem, price: Costs, rows: list[Rows], columns: Bools) -> tuple[Floats, Duals, float]:
     """Solves over the given cells; returns x (C, P), the duals and the objective."""
-    c, p = np.nonzero(columns)
-    n, n_classes, n_stages = len(c), len(problem.classes), len(price.finish_weight)
-    n_pools, n_dims = problem.capacity.shape
-    row_i: list[Ints] = [c, np.arange(n_classes)]
-    col_i: list[Ints] = [np.arange(n), n + np.arange(n_classes)]
-    data: list[Floats] = [np.ones(n), np.ones(n_classes)]
-    first_finish, first_late = n + n_classes, n + n_classes + n_stages
-    scale = _row_scale(problem)
-    upper = [problem.count]
-    base = n_classes
+    model = _Model(problem, price, columns)
     for block in rows:
-        mine = np.flatnonzero(block.member[c])
-        for d in range(n_dims):
-            row_i.append(base + p[mine] * n_dims + d)
-            col_i.append(mine)
-            data.append(problem.request[c[mine], d] * problem.hold_s[c[mine], p[mine]] * scale[p[mine], d])
-        amount = (block.amount * scale).ravel()
-        if block.stage >= 0:
-            row_i.append(base + np.arange(n_pools * n_dims))
-            col_i.append(np.full(n_pools * n_dims, first_finish + block.stage))
-            data.append(-amount)
-            upper.append(-(problem.running_load * scale).ravel())
-        else:
-            upper.append(np.maximum(amount - (problem.running_load * scale).ravel(), 0.0))
-        base += n_pools * n_dims
+        model.capacity_rows(block)
     budgeted = np.flatnonzero(np.isfinite(problem.budget))
-    slot = np.full(len(problem.budget), -1)
-    slot[budgeted] = np.arange(len(budgeted))
-    paying = np.flatnonzero(slot[problem.experiment[c]] >= 0)
-    row_i.append(base + slot[problem.experiment[c[paying]]])
-    col_i.append(paying)
-    data.append(problem.money[c[paying], p[paying]])
-    upper.append(np.maximum(problem.budget[budgeted], 0.0))
-    base += len(budgeted)
-    due = np.flatnonzero(np.isfinite(price.due_s) & (price.late_weight > 0))
-    row_i += [base + np.arange(len(due)), base + np.arange(len(due))]
-    col_i += [first_finish + due, first_late + due]
-    data += [np.ones(len(due)), -np.ones(len(due))]
-    upper.append(price.due_s[due])
-    base += len(due)
-    matrix = coo_matrix(
-        (np.concatenate(data), (np.concatenate(row_i), np.concatenate(col_i))), shape=(base, first_late + n_stages)
-    ).tocsr()
-    ends = np.concatenate(upper)
-    lower = np.full(base, -inf)
-    lower[:n_classes] = problem.count
-    cost = np.concatenate([price.cell[c, p], price.penalty, price.finish_weight, price.late_weight])
-    at_least = np.zeros(len(cost))
-    if n_stages and price.finish_weight.any():
-        at_least[first_finish + n_stages - 1] = least_horizon(problem)
-    values, dual, objective = _run(at_least, cost, lower, ends, matrix)
+    first_budget = model.height
+    model.budget_rows(budgeted)
+    model.late_rows()
+    values, dual, objective = model.run()
+    n_classes, shape = len(problem.classes), (len(rows), *problem.capacity.shape)
     x = np.zeros(columns.shape)
-    x[c, p] = np.maximum(values[:n], 0.0)
-    prices = -dual[n_classes : n_classes + len(rows) * n_pools * n_dims].reshape(len(rows), n_pools, n_dims)
-    first_budget = n_classes + len(rows) * n_pools * n_dims
+    x[model.c, model.p] = np.maximum(values[: len(model.c)], 0.0)
+    prices = -dual[n_classes:first_budget].reshape(shape)
     budget = np.zeros(len(problem.budget))
     budget[budgeted] = -dual[first_budget : first_budget + len(budgeted)]
-    duals = Duals(dual[:n_classes], np.maximum(prices * scale, 0.0), np.maximum(budget, 0.0))
+    duals = Duals(dual[:n_classes], np.maximum(prices * model.scale, 0.0), np.maximum(budget, 0.0))
     return x, duals, objective
 
 
@@ -203,7 +240,9 @@ def _row_scale(problem: Problem) -> Floats:
 def _run(at_least: Floats, cost: Floats, lower: Floats, upper: Floats, matrix: object) -> tuple[Floats, Floats, float]:
     model = ModelBuilderHelper()
     most = np.full(len(cost), inf)
-    model.fill_model_from_sparse_data(at_least, most, cost, lower, upper, matrix)
+    # The stubs of OR-Tools give array types that no numpy array has.
+    fill: Callable[..., None] = model.fill_model_from_sparse_data
+    fill(at_least, most, cost, lower, upper, matrix)
     size = len(cost)
     solver = ModelSolverHelper("pdlp" if size > PDLP_CELLS else "glop")
     solver.solve(model)

@@ -26,6 +26,7 @@ import numpy as np
 
 from .problem import Bools, Floats, Ints, Problem
 
+ENDLESS_S = 1e12
 MAX_STAGES = 4
 #: Hard deadlines beyond these many are held by dispatch and by the cells alone.
 MAX_HARD_BLOCKS = 6
@@ -171,10 +172,11 @@ def fixed_blocks(problem: Problem) -> list[Block]:
     if problem.limits.window_s is not None:
         blocks.append(Block(everyone, _usable(problem, problem.limits.window_s)))
     elif np.isfinite(problem.life_s).any():
-        blocks.append(Block(everyone, problem.life_s))
+        # An endless life times no capacity would not be a number.
+        blocks.append(Block(everyone, np.minimum(problem.life_s, ENDLESS_S)))
     due = np.where(problem.hard, problem.deadline_s, np.inf)
-    for deadline in np.unique(due[np.isfinite(due)])[:MAX_HARD_BLOCKS]:
-        blocks.append(Block(due <= deadline, _usable(problem, float(deadline))))
+    deadlines = np.unique(due[np.isfinite(due)])[:MAX_HARD_BLOCKS]
+    blocks.extend(Block(due <= deadline, _usable(problem, float(deadline))) for deadline in deadlines)
     return blocks
 
 

@@ -22,7 +22,7 @@ from enum import StrEnum
 
 
 class Cause(StrEnum):
-    """Why tasks are not placed, or why a resource is not (yet) used: the obstacle that would have to be lifted."""
+    """Why tasks are not placed, or why a resource is not used: the obstacle to lift."""
 
     CUT_OFF = "cut_off"  #: the resource is unreachable or closed
     DENIED = "denied"  #: the experiment's allow or deny list
@@ -45,7 +45,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """An obstacle: its cause, in words, and the amount in its own unit (bytes too many, seconds late, money missing)."""
+    """An obstacle: its cause, in words, and its amount (bytes too many, seconds late, money missing)."""
 
     cause: Cause
     text: str
@@ -118,8 +118,10 @@ class Forecast:
 class Plan:
     """The decision. Shares are sorted by resource and order; every mapping is keyed by names of the snapshot.
 
-    `objective` and `bound` are seconds (see `objective.py`); `gap` is `(objective - bound) / bound`, of the solver's
-    own model, None without a bound. `prices[resource][dimension]` is what one more unit there would save, in
+    `objective` and `bound` are seconds (see `objective.py`); `gap` is `(objective - bound) / bound` of the solver's own
+    model, None without a bound. `bound_scope` is `any` if no plan at all can be better, `stages` if no plan can that
+    serves the experiments in the same order of urgency (the gap is then that of the assignment before rehearsal).
+    `prices[resource][dimension]` is what one more unit there would save, in
     objective seconds; `budget_prices[experiment]` the same for one unit of money; `task_prices[(group, resource)]`
     by how much a task is worse there than where it is planned (0 where it is planned), the tie-break for dispatch.
     """
@@ -133,6 +135,7 @@ class Plan:
     task_prices: Mapping[tuple[str, str], float] = field(default_factory=dict)
     objective: float = 0.0
     bound: float | None = None
+    bound_scope: str = "any"
     gap: float | None = None
     solver: str = "greedy"
     spent_s: float = 0.0

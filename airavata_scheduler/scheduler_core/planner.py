@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from .classes import classify
 from .errors import SolverError
 from .flow import Flow
 from .forecast import forecast
+from .gangs import place_gangs
 from .greedy import greedy
 from .linear import Linear
 from .objective import Costs, costs, value
@@ -26,6 +28,9 @@ from .snapshot import Limits, Snapshot
 from .solution import Solution, Solver
 from .targets import worker_targets
 from .waves import wave_assignments
+
+#: For each class, its best few resources have a price in the plan.
+PRICED = 4
 
 LADDER: tuple[Solver, ...] = (Flow(), Linear())
 
@@ -43,12 +48,15 @@ def plan(
     check(snapshot, now, limits)
     problem = compile_problem(snapshot, classify(snapshot, limits.max_classes), now, limits)
     price = costs(problem)
-    x, solution, notes = climb(problem, price)
-    x, objective, script, outcome, who = _rehearse(problem, price, x, now)
+    assigned, solution, notes = climb(problem, price)
+    x, objective, script, outcome, who = _rehearse(problem, price, assigned, now)
     starts = _starts(problem, x, who, outcome)
     near = np.where(x > 0, 0.0, np.where(problem.allowed, np.maximum(solution.reduced, 0.0), np.inf))
-    decision = Decision(x, starts, near, _positions(problem, price, script, who), outcome is not None)
-    bound = solution.bound
+    decision = Decision(
+        x, starts, near, _positions(problem, price, script, who), outcome is not None, script is None or script.strict
+    )
+    bound, scope = _honest_bound(problem, price, solution)
+    gap_of = objective if scope == "any" else value(problem, price, assigned)
     return Plan(
         shares=share_out(problem, decision, now),
         targets=worker_targets(problem, x),
@@ -61,7 +69,8 @@ def plan(
         task_prices=_task_prices(problem, near),
         objective=objective,
         bound=bound,
-        gap=None if bound is None else max(0.0, objective - bound) / max(abs(bound), 1e-9),
+        bound_scope=scope,
+        gap=None if bound is None else max(0.0, gap_of - bound) / max(abs(bound), 1e-9),
         solver=solution.solver if script is None else f"{solution.solver}+{script.name}",
         spent_s=stopwatch() - started,
         classes=len(problem.classes),
@@ -71,6 +80,9 @@ def plan(
 
 def climb(problem: Problem, price: Costs) -> tuple[Floats, Solution, tuple[str, ...]]:
     """The ladder: greedy always, then the first solver that suits; the better of the two assignments (C, P)."""
+    if not problem.allowed.any():
+        nothing = np.zeros(problem.cause.shape)
+        return nothing, _unpriced(problem, price, nothing), ()
     incumbent = greedy(problem, price)
     wanted = problem.limits.solver
     notes: list[str] = []
@@ -82,12 +94,29 @@ def climb(problem: Problem, price: Costs) -> tuple[Floats, Solution, tuple[str, 
         except SolverError as error:
             notes.append(str(error))
             continue
-        x = rounded(problem, price, solution)
+        x = _whole(problem, price, solution)
         if value(problem, price, x) <= value(problem, price, incumbent):
             return x, solution, tuple(notes)
         notes.append(f"{solver.name}: rounding was worse than greedy")
         return incumbent, solution, tuple(notes)
     return incumbent, _unpriced(problem, price, incumbent), tuple(notes)
+
+
+def _whole(problem: Problem, price: Costs, solution: Solution) -> Floats:
+    """The better of plain rounding and rounding around gangs that were placed by CP-SAT."""
+    x = rounded(problem, price, solution)
+    with_gangs = place_gangs(problem, price, solution)
+    if with_gangs is None:
+        return x
+    rival = rounded(problem, price, replace(solution, x=with_gangs))
+    return rival if value(problem, price, rival) < value(problem, price, x) else x
+
+
+def _honest_bound(problem: Problem, price: Costs, solution: Solution) -> tuple[float | None, str]:
+    """The bound, and whether it holds for any plan, or for plans that serve the experiments in this plan's stages."""
+    experiments = len(np.unique(problem.experiment))
+    timed = bool(price.finish_weight.any() or price.late_weight.any())
+    return solution.bound, "stages" if timed and experiments > 1 else "any"
 
 
 def _unpriced(problem: Problem, price: Costs, x: Floats) -> Solution:
@@ -104,10 +133,16 @@ def _rehearse(
 ) -> tuple[Floats, float, Script | None, Outcome | None, Cast | None]:
     """Task by task if there are few enough; else the assignment stands as it is."""
     by_value = value(problem, price, x)
-    if problem.limits.window_s is not None or not 0 < problem.count.sum() <= problem.limits.detail_tasks:
+    if (
+        problem.limits.window_s is not None
+        or not problem.allowed.any()
+        or not 0 < problem.count.sum() <= problem.limits.detail_tasks
+    ):
         return x, by_value, None, None, None
     who = cast(problem, price, now)
-    script, outcome, objective = best_script(who, [("solver", x), *wave_assignments(problem, price, x)], problem.limits.effort)
+    script, outcome, objective = best_script(
+        who, [("solver", x), *wave_assignments(problem, price, x)], problem.limits.effort
+    )
     placed = np.zeros(x.shape)
     for p, started in enumerate(outcome.started):
         for g, n in started.items():
@@ -158,14 +193,15 @@ def _task_prices(problem: Problem, near: Floats) -> dict[tuple[str, str], float]
     """For each class's few best resources, by group: zero where it is planned."""
     names = [problem.snapshot.resources[pool.resource].name for pool in problem.pools]
     prices: dict[tuple[str, str], float] = {}
-    k = min(_PRICED, near.shape[1])
-    for c, task_class in enumerate(problem.classes):
-        for p in np.argsort(near[c], kind="stable")[:k]:
-            if np.isfinite(near[c, p]):
+    k = min(PRICED, near.shape[1])
+    if k == 0 or not len(problem.classes):
+        return prices
+    nearest = np.argpartition(near, k - 1, axis=1)[:, :k]
+    values = np.take_along_axis(near, nearest, axis=1)
+    for task_class, columns, row in zip(problem.classes, nearest.tolist(), values.tolist(), strict=True):
+        for p, price in zip(columns, row, strict=True):
+            if price < np.inf:
                 for i in task_class.members:
                     key = (problem.snapshot.groups[i].key, names[p])
-                    prices[key] = min(prices.get(key, np.inf), float(near[c, p]))
+                    prices[key] = min(prices.get(key, price), price)
     return prices
-
-
-_PRICED = 8

@@ -6,6 +6,7 @@ resource, or the workers one of its offers could start. Shapes: C classes, P poo
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from .classes import TaskClass
 from .plan import Cause
-from .snapshot import Experiment, Limits, Link, Resource, Snapshot, WorkerOffer
+from .snapshot import Experiment, Limits, Link, Resource, Snapshot, Vector, WorkerOffer
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -177,8 +178,8 @@ def _pools(resources: tuple[Resource, ...]) -> list[Pool]:
     return pools
 
 
-def _matrix(vectors: list[object], dims: tuple[str, ...]) -> Floats:
-    rows = [[vector.get(dim, 0.0) for dim in dims] for vector in vectors]  # type: ignore[attr-defined]
+def _matrix(vectors: Sequence[Vector], dims: tuple[str, ...]) -> Floats:
+    rows = [[vector.get(dim, 0.0) for dim in dims] for vector in vectors]
     return np.array(rows, dtype=np.float64).reshape(len(vectors), len(dims))
 
 
@@ -200,14 +201,14 @@ def _pool_arrays(
             worker.append({**offer.size, **tasks})
             n_workers[p], wait_s[p] = offer.max_workers, offer.queue_wait.mean_s
             life_s[p] = inf if offer.walltime_s is None else offer.walltime_s
-    return _matrix(list(capacity), dims), _matrix(list(worker), dims), n_workers, wait_s, life_s
+    return _matrix(capacity, dims), _matrix(worker, dims), n_workers, wait_s, life_s
 
 
 def _running(snapshot: Snapshot, pools: tuple[Pool, ...], dims: tuple[str, ...]) -> tuple[Running, ...]:
     """Every running task; without better knowledge the tasks of a group end evenly spread over one runtime."""
     live = {snapshot.resources[pool.resource].name: p for p, pool in enumerate(pools) if pool.offer is None}
     speed = {r.name: r.speed for r in snapshot.resources}
-    found = []
+    found: list[Running] = []
     for group in snapshot.groups:
         for name, n in group.n_running.items():
             if name not in live or n <= 0:
@@ -259,7 +260,7 @@ def _transfers(
             continue
         if replicas not in rows:
             routes = {t: _best_route(replicas, t, links, default_bandwidth) for t in set(targets)}
-            table = np.array([routes[t] for t in targets])
+            table = np.array([routes[t] for t in targets]).reshape(-1, 3)
             rows[replicas] = (table[:, 0], table[:, 1], table[:, 2])
         seconds[c], egress[c], moved[c] = rows[replicas]
     return seconds, egress, moved
@@ -325,7 +326,10 @@ def _mark_obstacles(problem: Problem, experiments: list[Experiment], nodes: Floa
     mark(Cause.DEADLINE, problem.hard[:, None] & (over > 0), np.where(np.isfinite(over), over, 0.0))
 
 
-def _mark_lists(problem: Problem, experiments: list[Experiment], resources: list[Resource], mark: object) -> None:
+_Mark = Callable[..., None]
+
+
+def _mark_lists(problem: Problem, experiments: list[Experiment], resources: list[Resource], mark: _Mark) -> None:
     """Allow and deny lists, permissions, labels and avoided resources: by distinct rule, not by cell."""
     rules: dict[tuple[object, ...], tuple[Bools, Bools, Bools, Bools]] = {}
     denied, barred, bare, avoided = (np.zeros(problem.cause.shape, dtype=np.bool_) for _ in range(4))
@@ -341,7 +345,7 @@ def _mark_lists(problem: Problem, experiments: list[Experiment], resources: list
                 np.array([r.name in task_class.avoid for r in resources], dtype=bool),
             )
         denied[c], barred[c], bare[c], avoided[c] = rules[rule]
-    mark(Cause.DENIED, denied)  # type: ignore[operator]
-    mark(Cause.PERMISSION, barred)  # type: ignore[operator]
-    mark(Cause.LABEL, bare)  # type: ignore[operator]
-    mark(Cause.AVOIDED, avoided)  # type: ignore[operator]
+    mark(Cause.DENIED, denied)
+    mark(Cause.PERMISSION, barred)
+    mark(Cause.LABEL, bare)
+    mark(Cause.AVOIDED, avoided)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from .objective import fixed_blocks
 from .plan import Cause, Reason, Unplaced
-from .problem import CAUSES, EPSILON, Floats, Problem
+from .problem import CAUSES, EPSILON, Floats, Ints, Problem
 from .snapshot import Resource, TaskGroup
+
+
+def spending(problem: Problem, x: Floats) -> Floats:
+    """(E,) money an assignment (C, P) costs."""
+    spent: Floats = np.bincount(problem.experiment, (problem.money * x).sum(axis=1), len(problem.budget)).astype(float)
+    return spent
 
 
 def unplaced(problem: Problem, x: Floats) -> tuple[Unplaced, ...]:
     """Every group with tasks the assignment (C, P) leaves out, with at least one reason each."""
     found = []
     missing = np.round(problem.count - x.sum(axis=1)).astype(int)
-    spent = np.bincount(problem.experiment, (problem.money * x).sum(axis=1), len(problem.budget))
+    spent = spending(problem, x)
     for c in np.flatnonzero(missing > 0):
         reasons = _class_reasons(problem, int(c), float(missing[c]), x, spent)
         left = int(missing[c])
@@ -33,6 +41,10 @@ def _class_reasons(problem: Problem, c: int, missing: float, x: Floats, spent: F
     open_pools = np.flatnonzero(problem.cause[c] == 0)
     if len(open_pools) == 0:
         return obstacles(problem, c)
+    waits = _waits_for(problem, c, x)
+    if waits:
+        text = f"waits for tasks of {', '.join(waits)}, which have no place themselves"
+        return (Reason(cause=Cause.BLOCKED, text=text, amount=missing),)
     e = int(problem.experiment[c])
     cheapest = float(problem.money[c, open_pools].min())
     left = float(problem.budget[e] - spent[e])
@@ -42,13 +54,28 @@ def _class_reasons(problem: Problem, c: int, missing: float, x: Floats, spent: F
         text = f"budget: {max(left, 0.0):.4g} is left, one task costs {cheapest:.4g}; {lack:.4g} more would run all"
         reasons.append(Reason(cause=Cause.BUDGET, text=text, amount=lack))
     reasons.extend(_full_reasons(problem, c, open_pools, x))
+    if not reasons and problem.hard[c]:
+        due = float(problem.deadline_s[c])
+        text = f"no place would be free in time to end by the hard deadline in {due:.0f} s"
+        reasons.append(Reason(cause=Cause.DEADLINE, text=text, amount=float(problem.hold_s[c, open_pools].min())))
+    if not reasons and not np.isfinite(problem.budget[e]):
+        text = "there is no room until the end of the plan: more capacity or a longer window would help"
+        reasons.append(Reason(cause=Cause.FULL, text=text, amount=missing))
     if not reasons:
         text = "the affordable places are full, and the places with room are dearer than the budget allows"
         reasons.append(Reason(cause=Cause.BUDGET, text=text, amount=float(problem.money[c, open_pools].max()) - left))
     return tuple(reasons)
 
 
-def _full_reasons(problem: Problem, c: int, pools: np.ndarray, x: Floats) -> list[Reason]:
+def _waits_for(problem: Problem, c: int, x: Floats) -> list[str]:
+    """Keys of groups that members of a class wait for and that are not fully placed."""
+    groups = problem.snapshot.groups
+    needed = {key for i in problem.classes[c].members if groups[i].n_blocked for key in groups[i].after}
+    short = np.flatnonzero(np.round(problem.count - x.sum(axis=1)) > 0)
+    return sorted({groups[i].key for r in short for i in problem.classes[r].members} & needed)
+
+
+def _full_reasons(problem: Problem, c: int, pools: Ints, x: Floats) -> list[Reason]:
     """For each open pool that cannot take one more task of the class: the row that is binding there."""
     reasons = []
     held = x * problem.hold_s
@@ -112,7 +139,7 @@ def _text(
 ) -> str:
     lacking = ", ".join(sorted(group.labels - resource.labels))
     d = problem.dims.index(dimension) if dimension else 0
-    words = {
+    words: dict[Cause, Callable[[], str]] = {
         Cause.CUT_OFF: lambda: f"not in use: {resource.cut_off}",
         Cause.DENIED: lambda: "not among the resources the experiment allows",
         Cause.PERMISSION: lambda: "the project has no permission or credential there",

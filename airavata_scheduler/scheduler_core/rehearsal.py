@@ -2,7 +2,8 @@
 
 A *script* says, for every pool, which groups run there, how many tasks of each, and in which order. A rehearsal starts,
 on each pool, whatever comes first in its order, is ready and fits, and so on until all is done: exactly what workers do
-when they claim from the shares that a script becomes. Gangs and large tasks are not overtaken on their pool.
+when they claim from the shares that a script becomes. In a strict script gangs and large tasks are not overtaken. What
+would end after a hard deadline is not started.
 
 A group with one predecessor of the same size follows it task by task, otherwise it waits for all of its predecessors.
 """
@@ -17,7 +18,6 @@ import numpy as np
 from .objective import Costs
 from .problem import EPSILON, Bools, Problem
 from .shares import LARGE_PART, effective_priority
-
 
 _MANY = 1_000_000
 
@@ -39,6 +39,7 @@ class Cast:
     allowed: list[list[bool]]
     level: list[int]
     due_s: list[float]
+    hard: list[bool]
     rank_s: list[float]
     parents: list[list[int]]
     children: list[list[int]]
@@ -59,6 +60,7 @@ class Script:
     quota: list[list[int]]
     order: list[int]
     name: str = ""
+    strict: bool = True  #: large tasks are not overtaken
 
 
 @dataclass(slots=True)
@@ -115,6 +117,7 @@ def cast(problem: Problem, price: Costs, now: float) -> Cast:
             for (i, _), e in zip(members, of, strict=True)
         ],
         due_s=problem.deadline_s[rows].tolist(),
+        hard=problem.hard[rows].tolist(),
         rank_s=[groups[i].rank_s for i, _ in members],
         parents=parents,
         children=children,
@@ -129,6 +132,7 @@ class _Stage:
 
     def __init__(self, who: Cast, script: Script, pools: list[int]) -> None:
         self.who = who
+        self.strict = script.strict
         self.quota = [row[:] for row in script.quota]
         self.ready = [n - b for n, b in zip(who.size, who.blocked, strict=True)]
         self.unfinished = who.size[:]
@@ -165,6 +169,8 @@ class _Stage:
             left = self.quota[g][pool]
             request = who.request[g]
             n = min(left, self.ready[g])
+            if n > 0 and who.hard[g] and at + who.hold[g][pool] > who.due_s[g] + EPSILON:
+                continue
             if n > 0:
                 n = min(n, _copies(request, free))
             if n > 0:
@@ -177,7 +183,7 @@ class _Stage:
                 self.outcome.first_start[pool].setdefault(g, at)
                 self.quota[g][pool] = left
             used_up |= left == 0
-            if left > 0 and self.ready[g] > 0 and who.large[g][pool]:
+            if left > 0 and self.strict and self.ready[g] > 0 and who.large[g][pool]:
                 break
             if free and max(free) <= EPSILON:
                 break

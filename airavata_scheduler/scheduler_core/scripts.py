@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -23,7 +24,7 @@ _TARGETS = 5
 _SAVINGS = 40
 _OVERHEAD = 20
 #: Horizons are tried as these parts of the solver's own finish; zero is earliest finish, infinity cheapest.
-_HORIZONS = (0.95, 1.0, 1.03, 1.1, 1.25, 1.6, 2.5, inf)
+_HORIZONS = (0.95, 1.0, 1.03, 1.1, 1.25, 1.6, 2.5)
 _BEST_ORDERS = 2
 
 
@@ -110,6 +111,8 @@ def orders(who: Cast) -> dict[str, list[int]]:
         "longest": lambda g: (-quickest[g] - who.rank_s[g],),
         "due": lambda g: (who.due_s[g], -quickest[g]),
         "small": lambda g: (work[who.experiment[g]], who.experiment[g], -quickest[g] - who.rank_s[g]),
+        "large": lambda g: (-work[who.experiment[g]], who.experiment[g], -quickest[g] - who.rank_s[g]),
+        "given": lambda g: (g,),
         "widest": lambda g: (-_part(who, g), -quickest[g] - who.rank_s[g]),
     }
     return {name: _topological(who, [(-who.level[g], *key(g), g) for g in groups]) for name, key in keys.items()}
@@ -152,7 +155,9 @@ def from_assignment(who: Cast, x: Floats, order: list[int], name: str) -> Script
 
 
 def best_script(who: Cast, assignments: list[tuple[str, Floats]], effort: int) -> tuple[Script, Outcome, float]:
-    """Rehearses the scripts of all orders, horizons and assignments, improves the best, and returns it.
+    """Rehearses scripts of all orders, then of the best orders with all horizons and assignments; improves the winner.
+
+    The first assignment is the solver's own and tried with every order.
 
     `effort` bounds the tasks started in rehearsals while improving, so that the result depends on the input only.
     """
@@ -161,8 +166,9 @@ def best_script(who: Cast, assignments: list[tuple[str, Floats]], effort: int) -
     best: tuple[Script, Outcome, float] | None = None
     for key, by in lined_up.items():
         order = list(key)
-        scripts = [from_assignment(who, x, order, f"{name}/{by}") for name, x in assignments]
-        tried = [_rehearsed(who, script) for script in [*scripts, compose(who, order, 0.0, f"earliest/{by}")]]
+        scripts = [compose(who, order, 0.0, f"earliest/{by}"), compose(who, order, inf, f"cheapest/{by}")]
+        scripts += [from_assignment(who, x, order, f"{name}/{by}") for name, x in assignments[:1]]
+        tried = [_rehearsed(who, script) for script in scripts]
         winner = min(tried, key=lambda r: r[2])
         ranked.append((winner[2], by, order))
         best = winner if best is None or winner[2] < best[2] else best
@@ -170,9 +176,14 @@ def best_script(who: Cast, assignments: list[tuple[str, Floats]], effort: int) -
         raise ValueError("best_script: there is nothing to rehearse; pass at least one group")
     scale = max((best[1].pool_end(p) for p in range(len(who.capacity))), default=0.0)
     for _, by, order in sorted(ranked)[:_BEST_ORDERS]:
-        for factor in _HORIZONS:
-            rival = _rehearsed(who, compose(who, order, scale * factor, f"horizon {factor:g}/{by}"))
+        scripts = [from_assignment(who, x, order, f"{name}/{by}") for name, x in assignments[1:]]
+        scripts += [compose(who, order, scale * factor, f"horizon {factor:g}/{by}") for factor in _HORIZONS]
+        for script in scripts:
+            rival = _rehearsed(who, script)
             best = rival if rival[2] < best[2] - EPSILON else best
+    if any(any(row) for row in who.large):
+        loose = replace(best[0], quota=[row[:] for row in best[0].quota], name=f"{best[0].name}/loose", strict=False)
+        best = min(best, _rehearsed(who, loose), key=lambda r: r[2])
     return improve(who, best, effort)
 
 

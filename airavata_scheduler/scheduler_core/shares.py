@@ -22,7 +22,7 @@ _STEP = 8
 #: Requests above this part of a worker are not overtaken by smaller ones.
 LARGE_PART = 0.25
 #: Classes beside the planned ones that may use a resource which would otherwise idle.
-SPARE_CLASSES = 8
+SPARE_CLASSES = 4
 
 
 @dataclass(slots=True)
@@ -102,7 +102,7 @@ class Decision:
 
     `x` (C, P) whole tasks; `starts` (C, P) seconds until the first of them starts; `near` (C, P) how much worse than
     the best a cell is; `position` (G,) the order of the snapshot's groups in the plan; `exact` plans were rehearsed
-    task by task, so that nobody may start more than was planned.
+    task by task, so that nobody may start more than was planned; `strict` ones keep large tasks from being overtaken.
     """
 
     x: Floats
@@ -110,6 +110,7 @@ class Decision:
     near: Floats
     position: list[int]
     exact: bool
+    strict: bool
 
 
 def share_out(problem: Problem, decision: Decision, now: float) -> tuple[Share, ...]:
@@ -166,7 +167,7 @@ def _claims(problem: Problem, decision: Decision, now: float) -> dict[str, list[
                     _claim_for(merged, problem, decision, i, r, now)
     by_resource: dict[str, list[Claim]] = {}
     for claim in merged.values():
-        _limit(claim, decision.exact)
+        _limit(claim, decision)
         by_resource.setdefault(claim.resource.name, []).append(claim)
     return by_resource
 
@@ -199,7 +200,7 @@ def _claim_for(
     return merged[i, r]
 
 
-def _limit(claim: Claim, exact: bool) -> None:
+def _limit(claim: Claim, decision: Decision) -> None:
     """How many places a claim wants, may have at most, and may start under a budget or a hard deadline."""
     group, resource = claim.group, claim.resource
     held = claim.places
@@ -209,9 +210,11 @@ def _limit(claim: Claim, exact: bool) -> None:
     claim.burst = max(most, held)
     bounded = claim.experiment.budget_left is not None
     bounded |= claim.experiment.hard and claim.experiment.deadline_at_s is not None
-    claim.quota = claim.total if exact or bounded else None
+    claim.quota = claim.total if decision.exact or bounded else None
     claim.wanted = min(held + claim.total, claim.burst)
-    claim.reserve = is_large(group, resource.largest if resource.largest is not None else resource.capacity)
+    claim.reserve = decision.strict and is_large(
+        group, resource.largest if resource.largest is not None else resource.capacity
+    )
 
 
 def _give_places(claims: list[Claim], resource: Resource, usage: Usage) -> None:

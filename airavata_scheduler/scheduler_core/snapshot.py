@@ -192,16 +192,16 @@ class Limits:
 
     `time_s` is what the solvers may take together. `window_s` switches from planning the whole backlog, with the
     finish of each experiment as a variable, to filling a window of that length, with mean completion as the time term.
-    Up to `detail_tasks` tasks a plan is
-    rehearsed task by task, and improved with at most `effort` task starts in rehearsals; beyond, it is a fluid. `solver` forces one rung of the ladder
-    (`greedy`, `flow`, `linear`); `auto` climbs it.
+    Up to `detail_tasks` tasks a plan is rehearsed task by task, and improved with at most `effort` task starts in
+    rehearsals; beyond, it is a fluid. `solver` forces one rung of the ladder (`greedy`, `flow`, `linear`); `auto`
+    climbs it.
     """
 
     time_s: float = 0.4
     window_s: float | None = None
     max_classes: int = 300
-    detail_tasks: int = 2000
-    effort: int = 60_000
+    detail_tasks: int = 500
+    effort: int = 10_000
     solver: str = "auto"
     ageing_s: float = 3600.0
     stickiness: float = 0.02

@@ -12,7 +12,7 @@ from math import ceil
 import numpy as np
 
 from .plan import WorkerTarget
-from .problem import Floats, Problem
+from .problem import Bools, Floats, Problem
 
 WALLTIME_MARGIN = 1.25
 WALLTIME_STEP_S = 60.0
@@ -25,16 +25,17 @@ def worker_targets(problem: Problem, x: Floats) -> tuple[WorkerTarget, ...]:
     for p, pool in enumerate(problem.pools):
         if pool.offer is None and problem.n_workers[p] > 0:
             live_finish = max(live_finish, float(problem.wait_s[p] + busy[p] / problem.n_workers[p]))
+    keep = _keep(problem)
     longest = np.where(x > 0, problem.hold_s, 0.0).max(axis=0, initial=0.0)
     targets = []
     for p, pool in enumerate(problem.pools):
         resource = problem.snapshot.resources[pool.resource]
         if pool.offer is None:
             if not resource.offers:
-                targets.append(_target(problem, p, 0, None, "no more workers can be started here"))
+                targets.append(_target(problem, p, keep, 0, None, "no more workers can be started here"))
             continue
         if busy[p] <= 0:
-            targets.append(_target(problem, p, 0, None, "no work is planned for more workers"))
+            targets.append(_target(problem, p, keep, 0, None, "no work is planned for more workers"))
             continue
         useful = max(live_finish - problem.wait_s[p], busy[p] / problem.n_workers[p], float(longest[p]))
         start = int(min(problem.n_workers[p], max(1, ceil(busy[p] / useful - 1e-6), _gang(problem, x, p))))
@@ -44,7 +45,7 @@ def worker_targets(problem: Problem, x: Floats) -> tuple[WorkerTarget, ...]:
         if pool.offer.walltime_s is not None:
             walltime = min(walltime, pool.offer.walltime_s)
         text = f"{busy[p]:.0f} worker seconds of work, after a wait of about {problem.wait_s[p]:.0f} s"
-        targets.append(_target(problem, p, start, walltime, text))
+        targets.append(_target(problem, p, keep, start, walltime, text))
     return tuple(targets)
 
 
@@ -79,23 +80,23 @@ def _gang_floor(problem: Problem, p: int) -> int:
     return max(nodes, default=1)
 
 
-def _target(problem: Problem, p: int, start: int, walltime: float | None, reason: str) -> WorkerTarget:
+def _target(problem: Problem, p: int, keep: list[int], start: int, walltime: float | None, reason: str) -> WorkerTarget:
     pool = problem.pools[p]
-    resource = problem.snapshot.resources[pool.resource]
     return WorkerTarget(
-        resource=resource.name,
+        resource=problem.snapshot.resources[pool.resource].name,
         offer="" if pool.offer is None else pool.offer.name,
         start=start,
         walltime_s=walltime,
-        keep=_keep(problem, pool.resource),
+        keep=keep[pool.resource],
         reason=reason,
     )
 
 
-def _keep(problem: Problem, resource: int) -> int:
-    """Live workers stay while anything runs or is allowed on the resource; otherwise they may be drained."""
-    name = problem.snapshot.resources[resource].name
-    running = any(g.n_running.get(name, 0) > 0 for g in problem.snapshot.groups)
-    columns = [p for p, pool in enumerate(problem.pools) if pool.resource == resource]
-    useful = bool(len(problem.classes)) and bool((problem.cause[:, columns] == 0).any())
-    return problem.snapshot.resources[resource].workers if running or useful else 0
+def _keep(problem: Problem) -> list[int]:
+    """By resource: live workers stay while anything runs or may run there; otherwise they may be drained."""
+    running = {name for g in problem.snapshot.groups for name, n in g.n_running.items() if n > 0}
+    useful: Bools = np.asarray(problem.allowed.any(axis=0))
+    open_resources = {pool.resource for p, pool in enumerate(problem.pools) if useful[p]}
+    return [
+        r.workers if r.name in running or i in open_resources else 0 for i, r in enumerate(problem.snapshot.resources)
+    ]

@@ -1,7 +1,7 @@
 """Assignments that know that tasks come in whole waves.
 
-The linear programme fills every pool exactly up to the horizon T, as if tasks were a fluid. A place of a pool really
-runs `floor(T / hold)` tasks of a class by then and wastes the rest, which matters where tasks are long against T. So the
+The linear programme fills every pool up to the horizon T, as if tasks were a fluid. A place of a pool really runs
+`floor(T / hold)` tasks of a class by then and wastes the rest, which matters where tasks are long against T. So the
 programme is solved again with hold times inflated towards `T / floor(T / hold)`, for a few horizons a little above the
 fluid's and a few degrees of inflation (different classes can share a place, so full inflation is too careful). The
 bound is that of the original programme; these only propose.

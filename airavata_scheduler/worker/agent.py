@@ -14,7 +14,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from airavata_scheduler.platform.domain.messages import ChannelUnavailableError, Hello, Welcome, WorkerGoneError
+from airavata_scheduler.platform.domain.messages import ChannelUnavailableError, Extent, Hello, Welcome, WorkerGoneError
 from airavata_scheduler.worker import cgroups
 from airavata_scheduler.worker.channel import Channel
 from airavata_scheduler.worker.environment import base_environment
@@ -57,7 +57,7 @@ class Agent:
                 self._hello, facts={**self._hello.facts, **sandbox.facts(), "cgroups": sorted(groups)}
             )
             ending = Ending.LOST
-            while ending in (Ending.LOST, Ending.UNCERTAIN) and not self._stopping:
+            while ending is Ending.LOST and not self._stopping:
                 ending = await self._work(scratch, sandbox, groups)
         finally:
             cgroups.remove_base(groups)
@@ -78,6 +78,10 @@ class Agent:
     def snapshot(self) -> Snapshot:
         """What it does now; zeros between two registrations."""
         return self._session.snapshot() if self._session else Snapshot(0, 0, int(self._hello.capacity.cpu), 0)
+
+    def live_output(self, step_id: int, index: int, attempt: int) -> tuple[Extent, Extent] | None:
+        """Standard output and error of a running attempt so far; None if it does not run here."""
+        return self._session.live_output((step_id, index, attempt)) if self._session else None
 
     def spawner_pids(self) -> list[int]:
         """The long-lived processes that belong to this agent."""

@@ -109,6 +109,13 @@ class Dispatcher:
             del self._waiting[step_id]
         return [Assignment(slot, launches) for slot, launches in given.items()]
 
+    def identities(self) -> list[Identity]:
+        """Every attempt that waits here or was sent to a spawner."""
+        waiting = [
+            (launch.step_id, launch.index, launch.attempt) for queue in self._waiting.values() for launch in queue
+        ]
+        return [*waiting, *self._place]
+
     def ended(self, identity: Identity, wall_s: float | None) -> Slot | None:
         """Note the end of an attempt. None if it is not known (any more). ``wall_s`` is None if it did not run."""
         slot = self._place.pop(identity, None)

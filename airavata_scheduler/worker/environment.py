@@ -5,9 +5,10 @@ Nothing of the worker's own environment leaks in, so no secret and no RAY_ or AI
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
+
+from airavata_scheduler.platform.domain.encoding import encode_value
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "LD_LIBRARY_PATH")
@@ -17,17 +18,6 @@ def base_environment(worker: Mapping[str, str]) -> dict[str, str]:
     """The harmless part of the worker's environment, with defaults."""
     found = {name: worker[name] for name in _PASSED_ON if worker.get(name)}
     return {"PATH": DEFAULT_PATH, "LANG": "C.UTF-8", "USER": "airavata", **found}
-
-
-def encode_value(value: Any) -> str:
-    """A parameter as the text of an environment variable: strings as they are, true/false, numbers, else JSON."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def program_environment(program: Mapping[str, Any], base: Mapping[str, str], gpus_on_worker: bool) -> dict[str, str]:

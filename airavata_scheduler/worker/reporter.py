@@ -24,12 +24,16 @@ class Reporter:
         self._pending: deque[Report] = deque()
         self._arrived = asyncio.Event()
         self._full = asyncio.Event()
-        self._sending = 0
+        self._sending: list[Report] = []
 
     @property
     def unsent(self) -> int:
         """Reports that the platform has not acknowledged."""
-        return len(self._pending) + self._sending
+        return len(self._pending) + len(self._sending)
+
+    def identities(self) -> list[tuple[int, int, int]]:
+        """The attempts that unsent reports are about."""
+        return [(report.step_id, report.index, report.attempt) for report in (*self._sending, *self._pending)]
 
     def add(self, report: Report) -> None:
         self._pending.append(report)
@@ -52,9 +56,9 @@ class Reporter:
         """Send what is there now."""
         while self._pending:
             batch = [self._pending.popleft() for _ in range(min(len(self._pending), 4 * BATCH))]
-            self._sending = len(batch)
+            self._sending = batch
             await self._send(_without_superseded(batch))
-            self._sending = 0
+            self._sending = []
         self._arrived.clear()
         self._full.clear()
 

@@ -15,6 +15,7 @@ from airavata_scheduler.platform.domain.messages import (
     Batch,
     ChannelUnavailableError,
     Directives,
+    Extent,
     Hello,
     Output,
     Report,
@@ -30,6 +31,7 @@ from airavata_scheduler.worker.spawners import Spawners, SpawnerSettings
 from airavata_scheduler.worker.wire import (
     Identity,
     failed_report,
+    grown,
     launch_to_wire,
     program_to_wire,
     report_from_wire,
@@ -51,9 +53,6 @@ class Ending(Enum):
     STOPPED = auto()  #: On our own wish.
     DRAINED = auto()  #: Nothing left to do, and nothing more wanted.
     LOST = auto()  #: The lease is gone; register anew.
-    UNCERTAIN = (
-        auto()
-    )  #: A claim may have been carried out without our seeing the answer; register anew to give it back.
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +79,13 @@ class Session:
         self._spawners = Spawners(settings, hello.capacity, self._received, self._spawner_died)
         self._dispatcher = Dispatcher(hello.capacity, settings.gpu_ids, self._spawners.count)
         self._reporter = Reporter(channel, welcome.worker_id)
-        self._collecting: set[asyncio.Future[None]] = set()
+        self._collecting: dict[asyncio.Future[None], Identity] = {}
+        self._live: dict[Identity, tuple[Extent, Extent]] = {}
         self._threads = ThreadPoolExecutor(_COLLECTORS, thread_name_prefix="airavata-collect")
         self._changed = asyncio.Event()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._lease_until = _clock_s() + welcome.lease_s
-        self._draining = self._uncertain = False
+        self._draining = False
 
     # ------------------------------------------------------------------------------------------------------- lifecycle
 
@@ -120,6 +120,16 @@ class Session:
     def spawner_pids(self) -> list[int]:
         return self._spawners.pids()
 
+    def live_output(self, identity: Identity) -> tuple[Extent, Extent] | None:
+        """Standard output and error of a running attempt, as far as written now. None if it does not run here."""
+        program = self._dispatcher.programs.get(identity[0])
+        pieces = self._live.get(identity)
+        if program is None or pieces is None:
+            return None
+        root = self._settings.roots[program.storage]
+        stdout, stderr = (grown(root, piece, program.max_output_bytes) for piece in pieces)
+        return stdout, stderr
+
     def _end(self, ending: Ending) -> None:
         if not self._ending.done():
             self._ending.set_result(ending)
@@ -136,17 +146,26 @@ class Session:
     # ----------------------------------------------------------------------------------------------------------- loops
 
     async def _claim(self) -> None:
+        """After a claim whose answer got lost, the next one says what is held: the platform takes the rest back."""
+        backoff_s = 0.0
         while True:
             self._changed.clear()
             free, most = self._dispatcher.wanted()
-            if self._draining or self._uncertain or not most:
+            if self._draining or not most:
                 await self._changed.wait()
                 continue
             wait_s = _BUSY_CLAIM_S if self._dispatcher.held else _IDLE_CLAIM_S
+            await asyncio.sleep(backoff_s)
+            held = self._identities() if backoff_s else None
             try:
-                self._take(await self._channel.claim(self._worker_id, free, most, wait_s))
+                self._take(await self._channel.claim(self._worker_id, free, most, wait_s, held))
+                backoff_s = 0.0
             except ChannelUnavailableError:
-                self._uncertain = True
+                backoff_s = min(2 * backoff_s or FIRST_BACKOFF_S, MOST_BACKOFF_S)
+
+    def _identities(self) -> list[Identity]:
+        """Every attempt of which the platform has not heard the end."""
+        return [*self._dispatcher.identities(), *self._collecting.values(), *self._reporter.identities()]
 
     async def _heartbeat(self) -> None:
         backoff_s = FIRST_BACKOFF_S
@@ -170,11 +189,9 @@ class Session:
         """Notice a lease that ran out, also while this process or the machine was asleep, and the end of a drain."""
         pause_s = min(0.25, self._welcome.lease_s / 10)
         while _clock_s() < self._lease_until:
-            if self._uncertain and self._is_empty():
-                self._end(Ending.UNCERTAIN)
-            elif self._draining and self._is_empty():
+            if self._draining and self._is_empty():
                 self._end(Ending.DRAINED)
-            await asyncio.sleep(0.01 if self._draining or self._uncertain else pause_s)
+            await asyncio.sleep(0.01 if self._draining else pause_s)
         self._end(Ending.LOST)
 
     def _is_empty(self) -> bool:
@@ -232,8 +249,12 @@ class Session:
     def _received(self, messages: Sequence[Any]) -> None:
         for kind, _, identity, details, *more in messages:
             if kind == "running":
-                self._reporter.add(running_report(identity, *details))
+                report = running_report(identity, *details)
+                if report.stdout and report.stderr:
+                    self._live[identity] = (report.stdout, report.stderr)
+                self._reporter.add(report)
                 continue
+            self._live.pop(identity, None)
             program = self._dispatcher.programs.get(identity[0])
             slot = self._dispatcher.ended(identity, details[6])
             if slot is None or program is None:
@@ -261,8 +282,8 @@ class Session:
         identity = (report.step_id, report.index, report.attempt)
         self._reporter.add(Report(*identity, TaskState.COLLECTING, started_at=report.started_at))
         future = asyncio.ensure_future(self._collect_in_thread(report, program, identity, directory))
-        self._collecting.add(future)
-        future.add_done_callback(self._collecting.discard)
+        self._collecting[future] = identity
+        future.add_done_callback(self._collecting.pop)
 
     async def _collect_in_thread(
         self, report: Report, program: dict[str, Any], identity: Identity, directory: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from typing import Any
 
 from airavata_scheduler.platform.domain.failures import Cause
@@ -77,6 +79,12 @@ def running_report(identity: Identity, started_at: float, stdout: str, stderr: s
         stdout=Extent(stdout, starts[0], 0),
         stderr=Extent(stderr, starts[1], 0),
     )
+
+
+def grown(root: str, piece: Extent, cap_bytes: int) -> Extent:
+    """The piece of a task that still writes, with what it has written so far."""
+    size = os.stat(os.path.join(root, piece.segment)).st_size
+    return replace(piece, length=min(max(0, size - piece.offset), cap_bytes))
 
 
 def failed_report(identity: Identity, cause: Cause, message: str, gpus: tuple[int, ...] = ()) -> Report:

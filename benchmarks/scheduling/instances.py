@@ -26,7 +26,7 @@ _GB = 1e9
 
 def instances(seed: int) -> list[Instance]:
     """Every instance of the benchmark for one seed."""
-    made = [make(random.Random(f"{name} {seed}"), name) for name, make in SYNTHETIC.items()]
+    made = [make(random.Random(f"{name} {seed}"), name) for name, make in SYNTHETIC.items()]  # noqa: S311 - seeded on purpose, no secret
     return made + [workflow(shape, seed) for shape in SHAPES]
 
 
@@ -118,7 +118,9 @@ def _data(dice: random.Random, name: str) -> Instance:
 def _deadlines(dice: random.Random, name: str) -> Instance:
     resources = cluster(dice, 8, (4, 8), (0.5, 1.0, 2.0), (0.02, 0.05, 0.2))
     pace = sum(r.capacity["cpu"] * r.speed for r in resources)
-    experiments, groups, work = [], [], 0.0
+    experiments: list[Experiment] = []
+    groups: list[TaskGroup] = []
+    work = 0.0
     for i in range(14):
         mine = sweep(dice, f"e{i}", 2, dice.randint(10, 50), (20, 90))
         work += sum(g.n_ready * g.runtime.mean_s for g in mine)
@@ -170,7 +172,9 @@ def _gangs(dice: random.Random, name: str) -> Instance:
 
 def _bursts(dice: random.Random, name: str) -> Instance:
     resources = cluster(dice, 8, (4, 8), (0.5, 1.0, 2.0), (0.02, 0.05, 0.2))
-    experiments, groups, arrival = [], [], {}
+    experiments: list[Experiment] = []
+    groups: list[TaskGroup] = []
+    arrival: dict[str, float] = {}
     at = 0.0
     for i in range(8):
         experiments.append(Experiment(key=f"e{i}", weights=BALANCED, submitted_at_s=at))
@@ -216,7 +220,7 @@ def _dag(dice: random.Random, name: str) -> Instance:
 
 def workflow(shape: str, seed: int) -> Instance:
     """A scientific workflow of about 250 tasks on four sites, with its inputs at the first."""
-    dice = random.Random(f"workflow {shape} {seed}")
+    dice = random.Random(f"workflow {shape} {seed}")  # noqa: S311 - seeded on purpose, no secret
     resources = cluster(dice, 6, (4, 8), (0.75, 1.0, 2.0), (0.03, 0.05, 0.2))
     weights = {"montage": BALANCED, "epigenomics": FASTEST, "cybershake": BALANCED, "seismology": CHEAPEST}[shape]
     experiment = Experiment(key=shape, weights=weights)

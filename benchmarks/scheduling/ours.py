@@ -84,9 +84,7 @@ def _group(state: State, g: int) -> TaskGroup:
     names = [r.name for r in state.instance.resources]
     running = {names[r]: len(ends) for r, ends in enumerate(state.running[g]) if ends}
     left = {
-        names[r]: tuple(max(0.0, end - state.now) for end in ends)
-        for r, ends in enumerate(state.running[g])
-        if ends
+        names[r]: tuple(max(0.0, end - state.now) for end in ends) for r, ends in enumerate(state.running[g]) if ends
     }
     return replace(
         group,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from .simulator import State
+from .simulator import Policy, State
 
 Score = Callable[[State, int, int], tuple[float, ...]]
 Order = Callable[[State, int], tuple[float, ...]]
@@ -73,7 +73,7 @@ class CostOnly:
 
 
 class Heft:
-    """Heterogeneous earliest finish time: groups by upward rank, each task where it would end first, decided at arrival.
+    """Heterogeneous earliest finish time: groups by upward rank, each task where it would end first.
 
     The rank is the mean time over the resources plus the longest chain that follows. Slots are booked by time.
     """
@@ -91,25 +91,21 @@ class Heft:
             self._seen = state.arrivals
             self._book(state)
         for r, queue in enumerate(self._queue):
-            left = []
-            for g in queue:
-                if not state.start(g, r):
-                    left.append(g)
-            self._queue[r] = left
+            self._queue[r] = [g for g in queue if not state.start(g, r)]
 
     def _book(self, state: State) -> None:
         groups = [g for g, known in enumerate(state.known) if known and state.waiting[g] > 0]
         lines = [_Line(state, r) for r in range(len(state.free))]
         for g, row in enumerate(state.running):
             for r, ends in enumerate(row):
-                for end in ends:
-                    lines[r].hold(state, g, end)
+                for until in ends:
+                    lines[r].hold(state, g, until)
         self._queue = [[] for _ in state.free]
         rank = {g: _mean_hold(state, g) + state.instance.groups[g].rank_s for g in groups}
-        ends: dict[str, float] = {}
+        last: dict[str, float] = {}
         for g in sorted(groups, key=lambda g: (-rank[g], g)):
             group = state.instance.groups[g]
-            ready = max([ends.get(k, state.now) for k in group.after], default=state.now)
+            ready = max([last.get(k, state.now) for k in group.after], default=state.now)
             for _ in range(state.waiting[g]):
                 options = [r for r in range(len(lines)) if state.charge[g][r].possible and state.affordable(g, r)]
                 if not options:
@@ -119,7 +115,7 @@ class Heft:
                 end = starts[best] + state.charge[g][best].hold_s
                 lines[best].hold(state, g, end)
                 self._queue[best].append(g)
-                ends[group.key] = max(ends.get(group.key, 0.0), end)
+                last[group.key] = max(last.get(group.key, 0.0), end)
 
 
 class _Line:
@@ -180,11 +176,11 @@ def _upstream(state: State, g: int, r: int) -> tuple[float, ...]:
     return (-(0.6 * local + 0.4 / (_load(state, r) + 1.0)),)
 
 
-def baselines(seed: int) -> list[object]:
+def baselines(seed: int) -> list[Policy]:
     """Fresh instances of every baseline."""
-    dice = random.Random(f"policy {seed}")
+    dice = random.Random(f"policy {seed}")  # noqa: S311 - seeded on purpose, no secret
     return [
-        Immediate("random", _by_arrival, lambda s, g, r: (dice.random(),)),
+        Immediate("random", _by_arrival, lambda _state, _group, _resource: (dice.random(),)),
         RoundRobin(),
         Immediate("cheapest-first", _by_arrival, lambda s, g, r: (s.charge[g][r].money, s.charge[g][r].hold_s)),
         Immediate("earliest-deadline-first", _by_deadline, lambda s, g, r: (s.charge[g][r].hold_s,)),

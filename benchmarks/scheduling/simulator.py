@@ -65,7 +65,7 @@ class State:
         self.missed = 0
         self.moved_bytes = 0.0
         self.transfer_s = dict.fromkeys(self.cost, 0.0)
-        self._noise = random.Random(f"runtimes {seed}")
+        self._noise = random.Random(f"runtimes {seed}")  # noqa: S311 - seeded on purpose, no secret
         self._error = error
         self._events: list[tuple[float, int, str, int, int]] = []
         self._count = 0
@@ -121,9 +121,9 @@ class State:
         """Plays the instance to its end and scores it."""
         for e in self.instance.experiments:
             self._push(self.instance.arrival_s.get(e.key, 0.0), e.key, -1, -1)
-        for r, resource in enumerate(self.instance.resources):
-            if resource.queue_wait_s > 0:
-                self._push(resource.queue_wait_s, "open", -1, r)
+        for r, place in enumerate(self.instance.resources):
+            if place.queue_wait_s > 0:
+                self._push(place.queue_wait_s, "open", -1, r)
         while self._events:
             self.now = self._events[0][0]
             while self._events and self._events[0][0] <= self.now + _EPSILON:
@@ -133,7 +133,7 @@ class State:
                 elif kind == "open":
                     self.open[resource] = True
                 else:
-                    self._arrive(kind)
+                    self.arrive(kind)
             policy.dispatch(self)
         return self._score()
 
@@ -141,7 +141,8 @@ class State:
         self._count += 1
         heappush(self._events, (at, self._count, kind, group, resource))
 
-    def _arrive(self, experiment: str) -> None:
+    def arrive(self, experiment: str) -> None:
+        """Makes an experiment known: its groups without predecessors become ready."""
         self.arrivals += 1
         for g, group in enumerate(self.instance.groups):
             if group.experiment == experiment:

@@ -63,7 +63,8 @@ class Stage:
         self, name: str, *steps: CompiledStep, project: str = "default", key: str | None = None
     ) -> list[int]:
         compiled = CompiledExperiment(
-            name=f"the {name}", description="", tags=("red",), priority=0, deadline=None, budget=None, objective={}, allow=(),
+            name=f"the {name}", description="", tags=("red",), priority=0, deadline=None, budget=None, objective={},
+            allow=(),
             deny=(), steps=steps,
         )  # fmt: skip
         new = NewExperiment(name, "admin", project, compiled, {"name": name}, idempotency_key=key)
@@ -73,7 +74,8 @@ class Stage:
 
     async def put(self, step_id: int, indexes: Sequence[int], state: TaskState, worker: int | None = None) -> None:
         await self.run(
-            "INSERT INTO tasks (step_id, index, state, attempt, worker_id) SELECT :s, i, :state, 1, :w FROM unnest(:i) i",
+            "INSERT INTO tasks (step_id, index, state, attempt, worker_id) "
+            "SELECT :s, i, :state, 1, :w FROM unnest(:i) i",
             s=step_id, i=list(indexes), state=int(state), w=worker,
         )  # fmt: skip
 
@@ -123,7 +125,8 @@ async def test_counts_of_ranges_and_rows_add_up(stage: Stage) -> None:
 
 async def test_experiments_are_paged_newest_first_and_filtered(stage: Stage) -> None:
     for number in range(5):
-        await stage.submit(f"e{number}", step(0, 1), project="other" if number == 3 else "default", key=f"k{number}")
+        project = "other" if number == 3 else "default"
+        await stage.submit(f"e{number}", step(0, 1), project=project, key=f"k{number}")
     seen, cursor = [], None
     while True:
         page = await stage.queries.experiments(ExperimentFilter(), 2, cursor)
@@ -180,7 +183,8 @@ async def test_tasks_without_rows_are_filled_in(stage: Stage) -> None:
 async def test_holes_are_found_across_strides(stage: Stage) -> None:
     (only,) = await stage.submit("e1", step(0, 20_000))
     await stage.run(
-        "INSERT INTO tasks (step_id, index, state, attempt) SELECT :s, i, 6, 1 FROM generate_series(0, 19999) i WHERE i NOT IN (4095, 4096, 12345, 19999)",
+        "INSERT INTO tasks (step_id, index, state, attempt) SELECT :s, i, 6, 1 FROM generate_series(0, 19999) i "
+        "WHERE i NOT IN (4095, 4096, 12345, 19999)",
         s=only,
     )
     assert [t.index for t in await stage.all_tasks("e1", [S.READY], limit=3)] == [4095, 4096, 12345, 19999]
@@ -190,7 +194,8 @@ async def test_one_task_comes_with_its_attempts(stage: Stage) -> None:
     (only,) = await stage.submit("e1", step(0, 3))
     await stage.put(only, [1], S.FAILED)
     await stage.run(
-        """INSERT INTO attempts (step_id, index, attempt, state, worker_id, started_at, wall_s, exit_code, cause, message, stdout)
+        """INSERT INTO attempts (step_id, index, attempt, state, worker_id, started_at, wall_s, exit_code, cause,
+        message, stdout)
         VALUES (:s, 1, 1, 7, 1, to_timestamp(1e9), 2.5, 3, 'exit_code', 'it ended with 3', '["seg", 10, 4, true]')""",
         s=only,
     )
@@ -247,7 +252,8 @@ async def test_the_results_table_has_a_row_for_every_task(stage: Stage) -> None:
     await stage.put(only, [1, 3], S.SUCCEEDED)
     await stage.run(
         """INSERT INTO attempts (step_id, index, attempt, state, worker_id, started_at, wall_s, results) VALUES
-        (:s, 1, 1, 6, 1, to_timestamp(1e9), 2.5, '{"y": 4}'), (:s, 3, 1, 6, 1, to_timestamp(1e9), 1.5, '{"y": 0.5, "z": 1}')""",
+        (:s, 1, 1, 6, 1, to_timestamp(1e9), 2.5, '{"y": 4}'),
+        (:s, 3, 1, 6, 1, to_timestamp(1e9), 1.5, '{"y": 0.5, "z": 1}')""",
         s=only,
     )
     table = pyarrow.parquet.read_table(io.BytesIO(await _table(stage, "parquet")))

@@ -312,9 +312,16 @@ class UnreliableChannel(MemoryWorkerChannel):
         self._lose()
         return stale
 
-    async def claim(self, worker_id: int, free: Capacity, most: int, wait_s: float) -> Batch:
+    async def claim(
+        self,
+        worker_id: int,
+        free: Capacity,
+        most: int,
+        wait_s: float,
+        held: Sequence[tuple[int, int, int]] | None = None,
+    ) -> Batch:
         self._lose()
-        batch = await super().claim(worker_id, free, most, wait_s)
+        batch = await super().claim(worker_id, free, most, wait_s, held)
         self._lose()
         return batch
 

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from airavata_scheduler.platform.domain.encoding import encode_value
 from airavata_scheduler.platform.domain.messages import Batch, Launch, Program
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import TaskState
 from airavata_scheduler.worker import verdict
 from airavata_scheduler.worker.dispatch import Dispatcher
-from airavata_scheduler.worker.environment import encode_value
 from airavata_scheduler.worker.frames import Decoder, encode
 from airavata_scheduler.worker.gpus import GpuShares
 from airavata_scheduler.worker.results import resolve

@@ -19,7 +19,6 @@ ORCHESTRATOR = "svc.experiment-orchestrator"
 SCHEDULER = "svc.task-scheduler"
 MOVER = "svc.data-mover"
 LIFECYCLE = "svc.worker-lifecycle"
-SERVICES = (REGISTRY, VAULT, ORCHESTRATOR, SCHEDULER, MOVER, LIFECYCLE)
 
 _MARGIN_S = 30.0
 
@@ -35,8 +34,8 @@ class ActorHandle:
     async def call(self, method: str, *args: Any, wait_s: float = 0.0, **kwargs: Any) -> Any:
         """The method's answer; its own errors as they were raised.
 
-        UnavailableError when the actor does not answer within ``wait_s`` and a margin: nobody knows then whether the method
-        ran, so it must be one that may be repeated.
+        UnavailableError when the actor does not answer within ``wait_s`` and a margin: nobody knows then whether the
+        method ran, so it must be one that may be repeated.
         """
         try:
             handle = await self._find()

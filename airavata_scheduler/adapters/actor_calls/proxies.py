@@ -14,11 +14,12 @@ from airavata_scheduler.adapters.actor_calls.handles import (
     VAULT,
     ActorHandle,
 )
-from airavata_scheduler.platform.domain.messages import Batch, Directives, Hello, Report, Welcome
+from airavata_scheduler.platform.domain.errors import UnavailableError
+from airavata_scheduler.platform.domain.messages import Batch, Directives, Extent, Hello, Report, Welcome
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.views import (
-    Explanation,
     ExperimentView,
+    Explanation,
     OutputView,
     Page,
     ResourceView,
@@ -26,6 +27,7 @@ from airavata_scheduler.platform.domain.views import (
     WorkerView,
 )
 from airavata_scheduler.platform.interfaces import Derivation, Submission, Validation
+from airavata_scheduler.platform.ports.queries import Queries
 
 
 class OrchestratorProxy:
@@ -200,3 +202,24 @@ class MoverProxy:
     async def remove_experiment(self, experiment: str) -> int:
         found: int = await self.handle.call("remove_experiment", experiment)
         return found
+
+
+class LiveOutput:
+    """Asks the executor that runs an attempt for its output so far: the API's `LiveLogs`."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+        self._executors: dict[str, ActorHandle] = {}
+
+    async def __call__(self, worker_id: int, step_id: int, index: int, attempt: int) -> tuple[Extent, Extent] | None:
+        """None if the worker does not hold the attempt, or is no executor that can be asked."""
+        name = next((worker.name for worker in await self._queries.workers() if worker.id == worker_id), None)
+        if name is None:
+            return None
+        executor = self._executors.setdefault(name, ActorHandle(name))
+        try:
+            pieces: tuple[Extent, Extent] | None = await executor.call("live_output", step_id, index, attempt)
+        except UnavailableError:
+            self._executors.pop(name, None)
+            return None
+        return pieces

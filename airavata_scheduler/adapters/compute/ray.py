@@ -14,6 +14,9 @@ from airavata_scheduler.platform.ports.compute import Node, RunningWorker
 RESOURCE_LABEL = "airavata-resource"
 HEAD_RESOURCE = "local"
 
+#: Ray does not say the type of this one.
+_ray_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
+
 #: (worker name, resource name, node) -> handle of a running or starting executor
 Spawn = Callable[[str, str, Node], Any]
 
@@ -32,7 +35,7 @@ class RayCompute:
 
     def nodes(self) -> list[Node]:
         """All nodes that Ray knows, dead ones included."""
-        return [_node(entry) for entry in ray.nodes()]
+        return [_node(entry) for entry in _ray_nodes()]
 
     def executors(self) -> Mapping[str, Any]:
         """Name -> handle, of the executors on living nodes. Those of dead nodes are forgotten and never restarted."""

@@ -110,9 +110,13 @@ class MemoryWorkerChannel:
             self._changed.notify_all()
             return Welcome(self._last_worker_id, self._lease_s, self._heartbeat_s, self._storages)
 
-    async def claim(self, worker_id: int, free: Capacity, most: int, wait_s: float) -> Batch:
+    async def claim(
+        self, worker_id: int, free: Capacity, most: int, wait_s: float, held: Sequence[Identity] | None = None
+    ) -> Batch:
         async with self._changed:
             self._require(worker_id)
+            if held is not None:
+                self._give_back(worker_id, set(held))
             try:
                 async with asyncio.timeout(wait_s):
                     await self._changed.wait_for(lambda: bool(self._ready) or worker_id not in self._leases)
@@ -120,6 +124,12 @@ class MemoryWorkerChannel:
                 return Batch()
             self._require(worker_id)
             return self._hand_out(worker_id, free, most)
+
+    def _give_back(self, worker_id: int, held: set[Identity]) -> None:
+        for identity, (holder, launch) in list(self._held.items()):
+            if holder == worker_id and identity not in held and identity not in self.running:
+                del self._held[identity]
+                self._ready.append(replace(launch, attempt=launch.attempt + 1))
 
     async def report(self, worker_id: int, reports: Sequence[Report]) -> list[Identity]:
         async with self._changed:

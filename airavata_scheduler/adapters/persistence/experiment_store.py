@@ -269,16 +269,6 @@ class PostgresExperimentStore:
             yield [row[1] for row in rows]
             after = rows[-1][0]
 
-    async def append_event(
-        self, kind: str, experiment: str | None, project: str | None, data: Mapping[str, Any]
-    ) -> int:
-        """One event by itself."""
-
-        async def work(connection: AsyncConnection) -> int:
-            return await append(connection, [Event(kind, experiment, project, data)])
-
-        return await transaction(self._engine, work)
-
     async def announce_progress(self, fence: Fence, seen: Mapping[str, int]) -> dict[str, int]:
         """The number that stands for an experiment's progress is a hash of its counts."""
 

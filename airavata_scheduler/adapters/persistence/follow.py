@@ -54,9 +54,10 @@ JOIN steps d ON d.id = ANY(:followers) AND u.step_id = ANY(d.follows)
 CROSS JOIN LATERAL generate_series(0, d.fan_out - 1) j
 ON CONFLICT DO NOTHING RETURNING step_id, index
 """)
+# Only what still waits: whoever wrote the manifests may come after a cancel.
 _OPEN_GATES = sa.text("""
 UPDATE steps SET gate_open = true, rest_state = CASE WHEN follows = '{}' THEN 1 ELSE rest_state END
-WHERE id = ANY(:steps) AND NOT gate_open
+WHERE id = ANY(:steps) AND NOT gate_open AND rest_state = 0
 RETURNING id, follows <> '{}' AS by_index, CASE WHEN follows = '{}' THEN n ELSE 0 END AS released
 """)
 _SKIP_STEPS = sa.text("UPDATE steps SET rest_state = 8 WHERE id = ANY(:steps) AND rest_state = 0")
@@ -109,9 +110,8 @@ async def _advance(
     again = []
     for experiment, members in steps.items():
         decision = decide(members)
-        if decision.finished:
-            if (await connection.execute(_FINISH, {"id": experiment, "status": str(decision.finished)})).first():
-                done.finished[experiment] = decision.finished
+        if decision.finished and await _finish(connection, experiment, decision.finished):
+            done.finished[experiment] = decision.finished
         if decision.skip:
             await connection.execute(_SKIP_STEPS, {"steps": decision.skip})
         if decision.open:
@@ -121,6 +121,11 @@ async def _advance(
         else:
             done.manifests_due += decision.manifests
     return await load_steps(connection, again) if again else {}
+
+
+async def _finish(connection: AsyncConnection, experiment: str, state: ExperimentState) -> bool:
+    """Whether this call is the one that ended it."""
+    return (await connection.execute(_FINISH, {"id": experiment, "status": str(state)})).first() is not None
 
 
 async def open_gates(connection: AsyncConnection, steps: Sequence[int]) -> int:

@@ -16,13 +16,13 @@ from airavata_scheduler.platform.domain.views import ProjectView, UserView
 from airavata_scheduler.platform.ports.identity_store import Account, RefreshToken
 
 _VIEW = f"u.name, u.full_name, u.email, u.admin, u.disabled, {epoch('u.created_at')} AS created_at"
-_ACCOUNT = f"SELECT {_VIEW}, u.password_hash, u.token_generation FROM users u WHERE u.name = :name"  # noqa: S608
+_ACCOUNT = f"SELECT {_VIEW}, u.password_hash, u.token_generation FROM users u WHERE u.name = :name"
 _SESSION = f"""
 SELECT {_VIEW}, u.password_hash, u.token_generation,
   EXISTS (SELECT FROM refresh_tokens t
     WHERE t.family = :family AND t.user_name = u.name AND t.revoked_at IS NULL) AS holds
 FROM users u WHERE u.name = :name
-"""  # noqa: S608 - made of constants only
+"""
 _ADD_USER = """
 INSERT INTO users (name, full_name, email, admin, disabled, password_hash, created_at)
 VALUES (:name, :full_name, :email, :admin, :disabled, :password_hash, to_timestamp(:created_at))
@@ -39,7 +39,7 @@ WITH before AS (SELECT * FROM refresh_tokens WHERE id = :id FOR UPDATE),
     WHERE t.id = b.id AND b.used_at IS NULL)
 SELECT b.id, b.family, b.user_name AS user, {epoch("b.expires_at")} AS expires_at, b.used_at IS NOT NULL AS used,
   b.revoked_at IS NOT NULL AS revoked FROM before b
-"""  # noqa: S608
+"""
 _ADD_REFRESH = """
 WITH swept AS (DELETE FROM refresh_tokens WHERE user_name = :user AND expires_at < clock_timestamp())
 INSERT INTO refresh_tokens (id, family, user_name, expires_at) VALUES (:id, :family, :user, to_timestamp(:expires_at))
@@ -50,7 +50,7 @@ SELECT p.name, p.description, p.owner, {epoch("p.created_at")} AS created_at, p.
   (SELECT json_object_agg(m.user_name, m.role ORDER BY m.user_name) FROM project_members m WHERE m.project = p.name),
   '{{}}'::json) AS members
 FROM projects p
-"""  # noqa: S608
+"""
 _ADD_PROJECT = """
 INSERT INTO projects (name, description, owner, weight, created_at)
 VALUES (:name, :description, :owner, :weight, to_timestamp(:created_at)) ON CONFLICT DO NOTHING RETURNING name
@@ -97,7 +97,7 @@ class SqlIdentityStore(Reader):
         return None if row is None else (_account(row), bool(row["holds"]))
 
     async def users(self) -> Sequence[UserView]:
-        return [_user(row) for row in await self.rows(f"SELECT {_VIEW} FROM users u ORDER BY u.name")]  # noqa: S608
+        return [_user(row) for row in await self.rows(f"SELECT {_VIEW} FROM users u ORDER BY u.name")]
 
     async def add_user(self, view: UserView, password_hash: str) -> UserView:
         given = {name: getattr(view, name) for name in UserView.__dataclass_fields__}
@@ -108,7 +108,7 @@ class SqlIdentityStore(Reader):
     async def update_user(self, name: str, changes: Mapping[str, Any], *, new_generation: bool = False) -> UserView:
         sets = [f"{column} = :{column}" for column in _USER_COLUMNS if column in changes]
         sets.append(f"token_generation = token_generation + {int(new_generation)}")
-        statement = f"UPDATE users u SET {', '.join(sets)} WHERE u.name = :name RETURNING {_VIEW}"  # noqa: S608
+        statement = f"UPDATE users u SET {', '.join(sets)} WHERE u.name = :name RETURNING {_VIEW}"
         loses_admin = changes.get("admin") is False or changes.get("disabled") is True
 
         async def work(connection: AsyncConnection) -> Mapping[str, Any] | None:
@@ -185,7 +185,7 @@ class SqlIdentityStore(Reader):
         sets = ", ".join(f"{column} = :{column}" for column in _PROJECT_COLUMNS if column in changes)
         if sets:
             try:
-                await self._write(f"UPDATE projects SET {sets} WHERE name = :name", {**changes, "name": name})  # noqa: S608
+                await self._write(f"UPDATE projects SET {sets} WHERE name = :name", {**changes, "name": name})
             except IntegrityError:
                 raise _no_user(str(changes.get("owner"))) from None
         return await self.project(name)

@@ -8,8 +8,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+
+from airavata_scheduler.settings import Settings
 
 #: Any constant of our own; two platforms that start at once on one database take turns.
 _LOCK = 7_236_001
@@ -34,19 +34,8 @@ def migrate(url: str) -> None:
     engine.dispose()
 
 
-def revisions(url: str) -> tuple[str | None, str | None]:
-    """The schema's revision in the database, and the one that this version wants."""
-    engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
-    with engine.connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
-    engine.dispose()
-    return found, ScriptDirectory.from_config(_config()).get_current_head()
-
-
 def main() -> None:
     """Entry point."""
-    from airavata_scheduler.settings import Settings
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
     migrate(Settings.from_run(parser.parse_args().home).sqlalchemy_url())

@@ -47,7 +47,7 @@ LEFT JOIN LATERAL (
   FROM steps s LEFT JOIN step_counts c ON c.step_id = s.id WHERE s.experiment = e.id
 ) x ON true
 ORDER BY e.seq DESC
-"""  # noqa: S608 - made of constants only
+"""
 _ONE = f"""
 SELECT {_COLUMNS}, coalesce((
   SELECT json_agg(to_json(x) ORDER BY x.position) FROM (
@@ -55,11 +55,11 @@ SELECT {_COLUMNS}, coalesce((
     FROM steps s LEFT JOIN step_counts c ON c.step_id = s.id WHERE s.experiment = e.id
   ) x), '[]'::json) AS steps
 FROM experiments e WHERE e.id = :id
-"""  # noqa: S608
+"""
 _EVENTS = f"""
 SELECT e.seq, e.kind, {epoch("e.at")} AS at, e.experiment, e.project, e.data
 FROM events e WHERE e.seq > :after{{where}} ORDER BY e.seq LIMIT :limit
-"""  # noqa: S608
+"""
 
 
 def missing(experiment: str) -> NotFoundError:

@@ -18,13 +18,13 @@ _WORKERS = f"""
 SELECT w.id, w.name, r.name AS resource, w.host, w.node_id, w.pid, w.state, w.capacity, {_HELD} AS running,
   {epoch("w.registered_at")} AS registered_at, {epoch("w.heartbeat_at")} AS heartbeat_at, w.version
 FROM workers w JOIN resources r ON r.id = w.resource_id WHERE {{where}} ORDER BY w.id DESC LIMIT 10000
-"""  # noqa: S608 - made of constants only
+"""
 _RESOURCES = f"""
 SELECT r.name, r.kind, r.enabled, r.price_per_hour, r.gpu_price_per_hour, r.speed, r.labels,
   coalesce((SELECT json_agg(json_build_object('capacity', w.capacity, 'running', {_HELD}))
     FROM workers w WHERE w.resource_id = r.id AND {_LIVE}), '[]'::json) AS workers
 FROM resources r WHERE {{where}} ORDER BY r.name
-"""  # noqa: S608
+"""
 _OPEN = ", ".join(f"coalesce(sum({count_of(state)}), 0)::bigint AS {STATE_NAMES[state]}" for state in TaskState)
 _TOTALS = f"""
 SELECT
@@ -39,7 +39,7 @@ SELECT
     FROM resources r LEFT JOIN workers w ON w.resource_id = r.id AND {_LIVE} GROUP BY r.name) x) AS resources,
   (SELECT json_build_array(count(*), coalesce(sum(extract(epoch FROM finished_at - submitted_at)), 0)) FROM experiments
     WHERE finished_at IS NOT NULL) AS duration_s
-"""  # noqa: S608
+"""
 _TERMINAL = ("succeeded", "failed", "skipped", "canceled")
 
 

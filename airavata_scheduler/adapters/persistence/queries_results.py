@@ -36,7 +36,7 @@ LEFT JOIN attempts a ON a.step_id = t.step_id AND a.index = t.index AND a.attemp
 LEFT JOIN workers w ON w.id = a.worker_id
 LEFT JOIN resources r ON r.id = w.resource_id
 WHERE t.step_id = :step_id ORDER BY t.index
-"""  # noqa: S608 - made of constants only
+"""
 _STEP = "SELECT s.id, s.n, s.rest_state FROM steps s WHERE s.experiment = :experiment AND s.name = :step"
 
 

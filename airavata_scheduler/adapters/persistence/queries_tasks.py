@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from airavata_scheduler.adapters.persistence.queries_experiments import missing
 from airavata_scheduler.adapters.persistence.reading import (
     REST,
+    STATE_NAMES,
     Reader,
     decode_cursor,
     encode_cursor,
@@ -33,7 +34,7 @@ SELECT s.id, s.position, s.name, s.n, s.rest_state, s.next_index, {REST} AS rest
   CASE WHEN s.position = :position THEN :index ELSE 0 END AS low
 FROM steps s LEFT JOIN step_counts c ON c.step_id = s.id
 WHERE s.experiment = :experiment AND s.position >= :position
-"""  # noqa: S608 - made of constants only
+"""
 _ROW = "t.index, t.state, t.attempt, t.worker_id, t.not_before"
 
 #: Every index, with the row where there is one. OFFSET 0 keeps it a lookup for each index of the page.
@@ -41,7 +42,7 @@ _ALL = f"""
 SELECT g.index, coalesce(t.state, s.rest_state) AS state, coalesce(t.attempt, 0) AS attempt, t.worker_id, t.not_before
 FROM generate_series(s.low, least(s.low + :limit, s.n) - 1) g(index)
 LEFT JOIN LATERAL (SELECT {_ROW} FROM tasks t WHERE t.step_id = s.id AND t.index = g.index OFFSET 0) t ON true
-"""  # noqa: S608
+"""
 
 #: Indexes without a row, found in strides; PostgreSQL evaluates no more strides than the LIMIT asks for.
 _HOLES = f"""
@@ -59,7 +60,7 @@ SELECT h.index, s.rest_state, 0::smallint, NULL::integer, NULL::timestamptz FROM
   ) g
   LIMIT :limit
 ) h
-"""  # noqa: S608
+"""
 
 _DETAIL = f"""
 SELECT p.step_id, p.step, p.position, p.index, p.state, p.attempt, {epoch("p.not_before")} AS not_before,
@@ -69,11 +70,11 @@ LEFT JOIN attempts a ON a.step_id = p.step_id AND a.index = p.index AND a.attemp
 LEFT JOIN workers w ON w.id = coalesce(p.worker_id, a.worker_id)
 LEFT JOIN resources r ON r.id = w.resource_id
 ORDER BY p.position, p.index
-"""  # noqa: S608
+"""
 _PAGE = f"""
 SELECT s.id AS step_id, s.name AS step, s.position, t.* FROM ({_STEP}{{step}}) s
 CROSS JOIN LATERAL ({{tasks}}) t ORDER BY s.position, t.index LIMIT :limit
-"""  # noqa: S608
+"""
 _ONE = _DETAIL.format(
     page="""
 SELECT s.id AS step_id, s.name AS step, s.position, :index AS index, coalesce(t.state, s.rest_state) AS state,
@@ -90,14 +91,15 @@ SELECT a.attempt, a.state, w.name AS worker, r.name AS resource, {epoch("a.start
     WHERE o.step_id = a.step_id AND o.index = a.index AND o.attempt = a.attempt) END AS outputs
 FROM attempts a LEFT JOIN workers w ON w.id = a.worker_id LEFT JOIN resources r ON r.id = w.resource_id
 WHERE a.step_id = :step_id AND a.index = :index ORDER BY a.attempt
-"""  # noqa: S608
+"""
 _LOG = """
 SELECT s.id AS step_id, coalesce(a.attempt, t.attempt, 0) AS attempt,
   coalesce(a.state, t.state, s.rest_state) AS state,
   coalesce(a.worker_id, t.worker_id) AS worker_id, a.stdout, a.stderr, coalesce(t.attempt, 0) AS latest
 FROM steps s
 LEFT JOIN tasks t ON t.step_id = s.id AND t.index = :index
-LEFT JOIN attempts a ON a.step_id = s.id AND a.index = :index AND a.attempt = coalesce(CAST(:attempt AS integer), t.attempt)
+LEFT JOIN attempts a ON a.step_id = s.id AND a.index = :index
+  AND a.attempt = coalesce(CAST(:attempt AS integer), t.attempt)
 WHERE s.experiment = :experiment AND s.name = :step AND s.n > :index
 """
 _OUTPUTS = """
@@ -125,10 +127,10 @@ _STORAGE = "default"
 def _branch(state: TaskState) -> str:
     """Rows in one state by index; written so that the partial indexes of `tasks` apply, and none is read in vain."""
     some = f"s.{STATE_NAMES[state]} > 0"
-    rows = f"SELECT {_ROW} FROM tasks t WHERE {some} AND t.step_id = s.id AND t.index >= s.low"  # noqa: S608
+    rows = f"SELECT {_ROW} FROM tasks t WHERE {some} AND t.step_id = s.id AND t.index >= s.low"
     if state in ACTIVE:
         few = f"{rows} AND t.state BETWEEN 2 AND 5 OFFSET 0"
-        return f"(SELECT * FROM ({few}) t WHERE t.state = {state:d} ORDER BY t.index LIMIT :limit)"  # noqa: S608
+        return f"(SELECT * FROM ({few}) t WHERE t.state = {state:d} ORDER BY t.index LIMIT :limit)"
     return f"({rows} AND t.state = {state:d} ORDER BY t.index LIMIT :limit)"
 
 
@@ -137,7 +139,7 @@ def _tasks_of(states: Sequence[TaskState]) -> str:
         return _ALL
     branches = [_branch(state) for state in sorted(set(states))]
     holes = _HOLES.format(rest=", ".join(f"{state:d}" for state in states))
-    return f"SELECT * FROM ({' UNION ALL '.join([*branches, f'({holes})'])}) t ORDER BY t.index LIMIT :limit"  # noqa: S608
+    return f"SELECT * FROM ({' UNION ALL '.join([*branches, f'({holes})'])}) t ORDER BY t.index LIMIT :limit"
 
 
 def extent(stored: Sequence[Any] | None) -> Extent | None:

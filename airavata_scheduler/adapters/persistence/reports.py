@@ -1,23 +1,21 @@
 """What happens when attempts end: one transaction that records, releases, skips and finishes.
 
-Every change is conditional on the worker and the attempt still being the task's own. The rows of the experiments concerned
-are locked first, in order of id, so transactions about one experiment come one after the other: two steps that
-release the same follower cannot both look past each other.
+Every change is conditional on the worker and the attempt still being the task's own. The rows of the experiments
+concerned are locked first, in order of id, so transactions about one experiment come one after the other: two steps
+that release the same follower cannot both look past each other.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from psycopg.types.json import Jsonb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from airavata_scheduler.adapters.persistence.driver import copy_rows
+from airavata_scheduler.adapters.persistence.driver import copy_rows, int_array, json_text
 from airavata_scheduler.adapters.persistence.events import Event, append
 from airavata_scheduler.adapters.persistence.follow import follow
 from airavata_scheduler.platform.domain.failures import INFRASTRUCTURE_CAUSES, Cause
@@ -31,7 +29,7 @@ WHERE e.id IN (SELECT experiment FROM steps WHERE id = ANY(:steps)) ORDER BY e.i
 """)
 _STEP_EXPERIMENTS = sa.text("SELECT id, experiment FROM steps WHERE id = ANY(:steps)")
 _KEYS = "unnest(CAST(:steps AS int[]), CAST(:indexes AS int[]), CAST(:attempts AS int[]))"
-_PROGRESS = sa.text(f"""
+_PROGRESS = sa.text("""
 UPDATE tasks t SET state = r.state
 FROM unnest(CAST(:steps AS int[]), CAST(:indexes AS int[]), CAST(:attempts AS int[]), CAST(:states AS int[]))
   AS r(step_id, index, attempt, state)
@@ -45,13 +43,23 @@ JOIN tasks t ON t.step_id = r.step_id AND t.index = r.index AND t.attempt = r.at
 WHERE t.worker_id = :worker
 """)
 _END = sa.text("""
-UPDATE tasks t SET state = CASE WHEN t.state = 9 THEN 9 ELSE r.state END, user_failures = t.user_failures + r.user_failed,
+UPDATE tasks t SET state = CASE WHEN t.state = 9 THEN 9 ELSE r.state END,
+  user_failures = t.user_failures + r.user_failed,
   infrastructure_failures = t.infrastructure_failures + r.infrastructure_failed,
   worker_id = CASE WHEN t.state = 9 OR r.state = 1 THEN NULL ELSE t.worker_id END,
   not_before = clock_timestamp() + make_interval(secs => r.delay_s)
 FROM unnest(CAST(:steps AS int[]), CAST(:indexes AS int[]), CAST(:attempts AS int[]), CAST(:states AS int[]),
             CAST(:user AS int[]), CAST(:infra AS int[]), CAST(:delays AS float8[]))
   AS r(step_id, index, attempt, state, user_failed, infrastructure_failed, delay_s)
+WHERE t.step_id = r.step_id AND t.index = r.index AND t.attempt = r.attempt AND t.worker_id = :worker
+  AND t.state IN (2, 3, 4, 5, 9)
+RETURNING t.step_id, t.index, t.attempt, t.state
+""")
+# The same for a batch in which everything went well, which is nearly every batch.
+_SUCCEED = sa.text(f"""
+UPDATE tasks t SET state = CASE WHEN t.state = 9 THEN 9 ELSE 6 END,
+  worker_id = CASE WHEN t.state = 9 THEN NULL ELSE t.worker_id END
+FROM {_KEYS} AS r(step_id, index, attempt)
 WHERE t.step_id = r.step_id AND t.index = r.index AND t.attempt = r.attempt AND t.worker_id = :worker
   AND t.state IN (2, 3, 4, 5, 9)
 RETURNING t.step_id, t.index, t.attempt, t.state
@@ -71,28 +79,24 @@ ON CONFLICT (step_id, index, name) DO UPDATE
 SET attempt = excluded.attempt, key = excluded.key, size_bytes = excluded.size_bytes, sha256 = excluded.sha256
 """)
 _ATTEMPT_COLUMNS = (
-    "step_id, index, attempt, state, worker_id, started_at, wall_s, cpu_s, peak_memory_bytes, exit_code, signal, cause, "
-    "message, cost, stdout, stderr, results"
+    "step_id, index, attempt, state, worker_id, started_at, wall_s, cpu_s, peak_memory_bytes, exit_code, signal, "
+    "cause, message, cost, stdout, stderr, results"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Ending:
+class _Ending(NamedTuple):
     """An attempt's report with what becomes of its task."""
 
+    key: TaskKey
     report: Report
     state: TaskState  #: of the task: READY for a retry
     delay_s: float | None = None
-
-    @property
-    def key(self) -> TaskKey:
-        return key_of(self.report)
 
     def failed_as(self, *, infrastructure: bool) -> int:
         """1 if this is a failure that counts to the platform's, or to the user's account."""
         if self.report.state is not TaskState.FAILED:
             return 0
-        return int((self.report.cause in INFRASTRUCTURE_CAUSES) == infrastructure)
+        return int(((self.report.cause or Cause.INFRASTRUCTURE) in INFRASTRUCTURE_CAUSES) == infrastructure)
 
 
 def key_of(report: Report) -> TaskKey:
@@ -113,7 +117,7 @@ async def record(
     experiment_of = {row.id: row.experiment for row in await connection.execute(_STEP_EXPERIMENTS, {"steps": step_ids})}
     last = {key_of(report): report for report in reports if report.state in TERMINAL}
     await _progress(connection, worker_id, [r for r in reports if r.state not in TERMINAL and key_of(r) not in last])
-    endings = await _judge(connection, worker_id, list(last.values()), contexts)
+    endings = await _judge(connection, worker_id, last, contexts)
     ended = await _end(connection, worker_id, endings)
     accepted = {ending.key for ending in ended}
     stale = [key for key in last if key not in accepted]
@@ -137,61 +141,67 @@ def _of_state(ended: Iterable[_Ending], state: TaskState) -> list[tuple[int, int
     return [(e.report.step_id, e.report.index) for e in ended if e.state is state]
 
 
-def _key_arrays(keys: Iterable[TaskKey]) -> dict[str, list[int]]:
-    steps, indexes, attempts = (list(column) for column in zip(*keys, strict=True))
-    return {"steps": steps, "indexes": indexes, "attempts": attempts}
+def _key_arrays(keys: Iterable[TaskKey]) -> dict[str, str]:
+    steps, indexes, attempts = zip(*keys, strict=True)
+    return {"steps": int_array(steps), "indexes": int_array(indexes), "attempts": int_array(attempts)}
 
 
 async def _progress(connection: AsyncConnection, worker_id: int, reports: Sequence[Report]) -> None:
     if reports:
         arrays = _key_arrays(map(key_of, reports))
         await connection.execute(
-            _PROGRESS, {"worker": worker_id, **arrays, "states": [int(report.state) for report in reports]}
+            _PROGRESS, {"worker": worker_id, **arrays, "states": int_array(report.state for report in reports)}
         )
 
 
 async def _judge(
-    connection: AsyncConnection, worker_id: int, reports: Sequence[Report], contexts: Mapping[int, ReportContext]
+    connection: AsyncConnection, worker_id: int, last: Mapping[TaskKey, Report], contexts: Mapping[int, ReportContext]
 ) -> list[_Ending]:
     """Retry or end? Only failures need their task's counts, so a batch without failures reads nothing."""
-    failed = [report for report in reports if report.state is not TaskState.SUCCEEDED]
+    failed = [key for key, report in last.items() if report.state is not TaskState.SUCCEEDED]
     current: dict[TaskKey, Any] = {}
     if failed:
-        rows = await connection.execute(_CURRENT, {"worker": worker_id, **_key_arrays(map(key_of, failed))})
+        rows = await connection.execute(_CURRENT, {"worker": worker_id, **_key_arrays(failed)})
         current = {(r[0], r[1], r[2]): r for r in rows}
-    return [_verdict(report, current.get(key_of(report)), contexts) for report in reports]
+    return [_verdict(key, report, current.get(key), contexts) for key, report in last.items()]
 
 
-def _verdict(report: Report, row: Any, contexts: Mapping[int, ReportContext]) -> _Ending:
+def _verdict(key: TaskKey, report: Report, row: Any, contexts: Mapping[int, ReportContext]) -> _Ending:
     """What the task becomes if nobody canceled it meanwhile (the statement that ends it looks)."""
     if report.state is TaskState.SUCCEEDED:
-        return _Ending(report, TaskState.SUCCEEDED)
+        return _Ending(key, report, TaskState.SUCCEEDED)
     if report.state is TaskState.CANCELED:  # the worker ended it by itself: it drains or stops
-        return _Ending(report, TaskState.READY)
+        return _Ending(key, report, TaskState.READY)
     if row is None:  # stale: the statement that ends it will not find it
-        return _Ending(report, TaskState.FAILED)
+        return _Ending(key, report, TaskState.FAILED)
     cause = report.cause or Cause.INFRASTRUCTURE
     infrastructure = cause in INFRASTRUCTURE_CAUSES
     delay_s = contexts[report.step_id].retry.delay_s(
         cause, row.user_failures + (not infrastructure), row.infrastructure_failures + infrastructure
     )
-    return _Ending(report, TaskState.FAILED) if delay_s is None else _Ending(report, TaskState.READY, delay_s)
+    return _Ending(key, report, TaskState.FAILED if delay_s is None else TaskState.READY, delay_s)
 
 
 async def _end(connection: AsyncConnection, worker_id: int, endings: Sequence[_Ending]) -> list[_Ending]:
     """Those that took effect, with the state the task really has now."""
     if not endings:
         return []
-    values = {
-        "worker": worker_id,
-        **_key_arrays(ending.key for ending in endings),
-        "states": [int(ending.state) for ending in endings],
-        "user": [ending.failed_as(infrastructure=False) for ending in endings],
-        "infra": [ending.failed_as(infrastructure=True) for ending in endings],
-        "delays": [ending.delay_s for ending in endings],
-    }
-    now = {(r[0], r[1], r[2]): r[3] for r in await connection.execute(_END, values)}
-    return [replace(ending, state=TaskState(now[ending.key])) for ending in endings if ending.key in now]
+    values: dict[str, Any] = {"worker": worker_id, **_key_arrays(ending.key for ending in endings)}
+    statement = _SUCCEED
+    if any(ending.state is not TaskState.SUCCEEDED for ending in endings):
+        statement = _END
+        values |= {
+            "states": int_array(ending.state for ending in endings),
+            "user": int_array(ending.failed_as(infrastructure=False) for ending in endings),
+            "infra": int_array(ending.failed_as(infrastructure=True) for ending in endings),
+            "delays": [ending.delay_s for ending in endings],
+        }
+    now = {(r[0], r[1], r[2]): r[3] for r in await connection.execute(statement, values)}
+    return [
+        ending if ending.state == now[ending.key] else ending._replace(state=TaskState(now[ending.key]))
+        for ending in endings
+        if ending.key in now
+    ]
 
 
 def _cost(report: Report, contexts: Mapping[int, ReportContext], charge: Charge) -> float:
@@ -200,8 +210,8 @@ def _cost(report: Report, contexts: Mapping[int, ReportContext], charge: Charge)
     return per_hour * report.wall_s / 3600.0
 
 
-def _extent(extent: Extent | None) -> Jsonb | None:
-    return Jsonb([extent.segment, extent.offset, extent.length, extent.truncated]) if extent else None
+def _extent(extent: Extent | None) -> str | None:
+    return json_text([extent.segment, extent.offset, extent.length, extent.truncated]) if extent else None
 
 
 async def _write_attempts(
@@ -217,7 +227,7 @@ async def _write_attempts(
         rows.append(
             (
                 *ending.key,
-                int(r.state),
+                r.state.value,
                 worker_id,
                 _moment(r.started_at),
                 r.wall_s,
@@ -230,7 +240,7 @@ async def _write_attempts(
                 _cost(r, contexts, charge),
                 _extent(r.stdout),
                 _extent(r.stderr),
-                Jsonb(r.results) if r.results is not None else None,
+                json_text(r.results) if r.results is not None else None,
             )
         )
     await copy_rows(connection, "attempts", _ATTEMPT_COLUMNS, rows)

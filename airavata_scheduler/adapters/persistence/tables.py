@@ -6,6 +6,8 @@ A row of ``tasks`` exists only for tasks that were claimed, released one by one,
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
@@ -13,7 +15,7 @@ metadata = sa.MetaData()
 _now = sa.text("clock_timestamp()")
 
 
-def _time(name: str, *, required: bool = False) -> sa.Column[sa.DateTime]:
+def _time(name: str, *, required: bool = False) -> sa.Column[datetime]:
     return sa.Column(name, sa.DateTime(timezone=True), nullable=not required, server_default=_now if required else None)
 
 

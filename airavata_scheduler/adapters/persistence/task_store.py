@@ -61,8 +61,8 @@ SELECT s.id, s.experiment, s.position, s.name, s.n, s.spec,
 FROM steps s WHERE s.id = ANY(:ids)
 """)
 
-# The experiment's row is share-locked, so a claim and a cancel of the same experiment wait for each other, and whichever
-# comes second sees what the first did.
+# The experiment's row is share-locked, so a claim and a cancel of the same experiment wait for each other, and
+# whichever comes second sees what the first did.
 _OPEN = """
 WITH want AS (SELECT * FROM unnest(CAST(:steps AS int[]), CAST(:counts AS int[])) AS w(step_id, n)),
 worker AS (
@@ -104,7 +104,8 @@ RETURNING step_id, index, attempt
 _GIVE_BACK = sa.text("""
 UPDATE tasks t SET state = 1, worker_id = NULL
 WHERE t.worker_id = :worker AND t.state = 2 AND NOT EXISTS (
-  SELECT FROM unnest(CAST(:steps AS int[]), CAST(:indexes AS int[]), CAST(:attempts AS int[])) AS h(step_id, index, attempt)
+  SELECT FROM unnest(CAST(:steps AS int[]), CAST(:indexes AS int[]), CAST(:attempts AS int[]))
+    AS h(step_id, index, attempt)
   WHERE h.step_id = t.step_id AND h.index = t.index AND h.attempt = t.attempt)
 """)
 _OUTPUT_KEYS = sa.text("""
@@ -130,7 +131,7 @@ class PostgresTaskStore:
                 active.setdefault(row.step_id, {})[row.resource_id] = row.n
             steps = [_open_step(row, active) for row in await connection.execute(_STEPS)]
             workers = [_live_worker(row) for row in await connection.execute(_WORKERS)]
-            resources = [PlannableResource(**row._mapping) for row in await connection.execute(_RESOURCES)]
+            resources = [PlannableResource(**row) for row in (await connection.execute(_RESOURCES)).mappings()]
             moment = (await connection.execute(_NEXT_RETRY)).one()
             return PlanningState(moment.now, steps, workers, resources, moment.next_retry_at)
 

@@ -1,4 +1,4 @@
-"""`WorkerStore` on PostgreSQL: registration, leases on the database's clock, and what becomes of a lost worker's tasks."""
+"""`WorkerStore` on PostgreSQL: registration, leases on the database's clock, and the tasks of lost workers."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class PostgresWorkerStore:
         """Every storage resource."""
 
         async def work(connection: AsyncConnection) -> list[StorageLocation]:
-            return [StorageLocation(**row._mapping) for row in await connection.execute(_STORAGES)]
+            return [StorageLocation(**row) for row in (await connection.execute(_STORAGES)).mappings()]
 
         return await transaction(self._engine, work)
 

@@ -1,1 +1,1 @@
-"""Adapters of the solver port."""
+"""The planner in a process of its own."""

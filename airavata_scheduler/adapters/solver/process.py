@@ -1,4 +1,4 @@
-"""The child of `child.py`: reads snapshots, writes plans, ends when its parent does."""
+"""The child of `piped.py`: reads snapshots, writes plans, ends when its parent does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         snapshot, now, limits = pickle.loads(requests.read(length))  # noqa: S301 - from our own parent
         try:
             answer: object = plan(snapshot, now, limits)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever a solver throws must reach the parent as words
             answer = traceback.format_exc()
         data = pickle.dumps(answer, protocol=5)
         answers.write(_LENGTH.pack(len(data)) + data)

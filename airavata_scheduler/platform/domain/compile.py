@@ -13,9 +13,9 @@ from airavata_scheduler.platform.domain.compiled import (
 )
 from airavata_scheduler.platform.domain.document_model import ExperimentDocument, Objective, Retry, Task
 from airavata_scheduler.platform.domain.document_steps import Shape, shapes_of
+from airavata_scheduler.platform.domain.encoding import encode_value
 from airavata_scheduler.platform.domain.errors import InvalidDocumentError, Problem
 from airavata_scheduler.platform.domain.failures import RetryPolicy
-from airavata_scheduler.platform.domain.quantities import encode_value
 from airavata_scheduler.platform.domain.request import Capacity
 
 __all__ = [

@@ -13,8 +13,8 @@ Range = tuple[int, int]
 def needed(steps: Sequence[CompiledStep], wanted: Mapping[int, Sequence[Range]]) -> dict[int, list[Range] | None]:
     """Position -> ranges of tasks of the steps that remain (None: all of them).
 
-    A task that follows another index by index comes with the one it follows, and that one with everything that follows it.
-    A step that a remaining step needs as a whole, and of which nothing is wanted by itself, comes as a whole; where
+    A task that follows another index by index comes with the one it follows, and that one with everything that follows
+    it. A step that a remaining step needs as a whole, and of which nothing is wanted by itself, comes as a whole; where
     something of it is wanted, the step that needs it gathers just that.
     """
     marked: dict[int, list[Range]] = {position: list(ranges) for position, ranges in wanted.items() if ranges}
@@ -44,7 +44,7 @@ def merge(ranges: Iterable[Range]) -> list[Range]:
 
 
 def restrict(compiled: CompiledExperiment, ranges: Mapping[int, list[Range] | None]) -> CompiledExperiment:
-    """The experiment with the steps in ``ranges`` only; ranges of steps with `foreach` follow from the steps they follow."""
+    """The experiment with the steps in ``ranges`` only; those of a `foreach` step come from the one it follows."""
     positions = {old: new for new, old in enumerate(sorted(ranges))}
     steps: list[CompiledStep] = []
     for step in compiled.steps:

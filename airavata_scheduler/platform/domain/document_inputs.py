@@ -16,8 +16,9 @@ from airavata_scheduler.platform.domain.document_model import (
     Task,
 )
 from airavata_scheduler.platform.domain.document_problems import ConsequenceError, Problems, UnfitError, did_you_mean
+from airavata_scheduler.platform.domain.encoding import encode_value
 from airavata_scheduler.platform.domain.errors import shorten
-from airavata_scheduler.platform.domain.quantities import RANGE_FORMS, encode_value, looks_like_range, parse_range
+from airavata_scheduler.platform.domain.quantities import RANGE_FORMS, looks_like_range, parse_range
 from airavata_scheduler.platform.domain.sweep import Product, Sample, Sweep, Zip
 
 ROWS = "rows"  #: The name of the table in ``sweep`` and ``sample.over``.

@@ -14,13 +14,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
 
 from airavata_scheduler.platform.domain.document_problems import UnfitError
+from airavata_scheduler.platform.domain.encoding import encode_value
 from airavata_scheduler.platform.domain.errors import shorten
 from airavata_scheduler.platform.domain.failures import Cause
 from airavata_scheduler.platform.domain.quantities import (
     DEADLINE_FORMS,
     DURATION_FORMS,
     SIZE_FORMS,
-    encode_value,
     parse_deadline,
     parse_duration,
     parse_size,

@@ -11,8 +11,8 @@ from airavata_scheduler.platform.domain.document_checks import check_document, c
 from airavata_scheduler.platform.domain.document_inputs import Inputs, join, read_inputs, substitute
 from airavata_scheduler.platform.domain.document_model import ExperimentDocument, Task
 from airavata_scheduler.platform.domain.document_problems import Problems, did_you_mean
+from airavata_scheduler.platform.domain.encoding import encode_value
 from airavata_scheduler.platform.domain.errors import Problem
-from airavata_scheduler.platform.domain.quantities import encode_value
 from airavata_scheduler.platform.domain.sweep import Sweep
 
 RELATIONS = ("foreach", "gather", "depends_on")

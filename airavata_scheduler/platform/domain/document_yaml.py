@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
+from airavata_scheduler.platform.domain.encoding import encode_value
 from airavata_scheduler.platform.domain.errors import InvalidDocumentError, Problem, shorten
-from airavata_scheduler.platform.domain.quantities import encode_value
 
 MAX_CHARACTERS = 16 * 1024 * 1024
 MAX_NODES = 2_000_000

@@ -47,8 +47,8 @@ class Decision:
 def decide(steps: Sequence[StepStatus]) -> Decision:
     """The rules for all steps of one experiment.
 
-    A step whose needs all succeeded opens; one of whose needs ended otherwise is skipped, as is one that follows a skipped
-    step index by index. The experiment is finished when every step has ended.
+    A step whose needs all succeeded opens; one of whose needs ended otherwise is skipped, as is one that follows a
+    skipped step index by index. The experiment is finished when every step has ended.
     """
     by_id = {step.step_id: step for step in steps}
     decision = Decision()

@@ -5,7 +5,6 @@ Every function raises ValueError with a message for people.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from datetime import datetime
@@ -106,18 +105,3 @@ def parse_range(text: str) -> tuple[int | float, int | float, int | float]:
     if match[3] is None and not (isinstance(first, int) and isinstance(last, int)):
         raise ValueError("is a range of fractions and needs a step")
     return first, last, parse_number(match[3]) if match[3] else 1
-
-
-def encode_value(value: Any) -> str:
-    """How a parameter's value becomes an environment variable.
-
-    Text as it is; whole numbers in decimal; floats with as many digits as bring the same float back; ``true`` and
-    ``false``; everything else as compact JSON.
-    """
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -27,6 +27,8 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class StepView:
+    """A step and how far it is; ``n`` is the number of its tasks."""
+
     step_id: int
     name: str
     position: int
@@ -37,6 +39,8 @@ class StepView:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentView:
+    """An experiment as a whole: whose it is, how far, what it used, and why it is in its state."""
+
     id: str
     name: str
     project: str
@@ -62,6 +66,8 @@ class ExperimentView:
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
+    """One try of a task: where it ran, what it used and how it ended. An extent is a piece of a log segment."""
+
     attempt: int
     state: TaskState
     worker: str | None
@@ -83,6 +89,8 @@ class AttemptView:
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
+    """A task and its latest attempt; the state comes from the step where the task has no row of its own."""
+
     experiment: str
     step: str
     index: int
@@ -99,6 +107,8 @@ class TaskView:
 
 @dataclass(frozen=True, slots=True)
 class OutputView:
+    """A published output: ``key`` on the storage resource, size in bytes, SHA-256 in hexadecimal digits."""
+
     step: str
     index: int
     name: str
@@ -110,6 +120,8 @@ class OutputView:
 
 @dataclass(frozen=True, slots=True)
 class EventView:
+    """Something that happened, as it is streamed to users."""
+
     seq: int  #: grows in the order of commits; the cursor for replay
     kind: str  #: e.g. experiment.submitted, experiment.progress, task.failed, worker.lost
     at: float
@@ -120,6 +132,8 @@ class EventView:
 
 @dataclass(frozen=True, slots=True)
 class ResourceView:
+    """A compute resource: what it offers now, what it costs, and whether it may be used."""
+
     name: str
     kind: str  #: "ray"
     state: str  #: "up" | "down" | "disabled"
@@ -136,6 +150,8 @@ class ResourceView:
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
+    """A worker as it registered, and its latest heartbeat."""
+
     id: int
     name: str
     resource: str
@@ -152,6 +168,8 @@ class WorkerView:
 
 @dataclass(frozen=True, slots=True)
 class StorageView:
+    """A storage resource; what ``root`` means depends on the kind, a directory for `posix`."""
+
     name: str
     kind: str
     root: str
@@ -159,6 +177,8 @@ class StorageView:
 
 @dataclass(frozen=True, slots=True)
 class UserView:
+    """An account without anything secret."""
+
     name: str
     full_name: str
     email: str
@@ -169,6 +189,8 @@ class UserView:
 
 @dataclass(frozen=True, slots=True)
 class ProjectView:
+    """A project with its members; ``weight`` is its share of a contended platform relative to the others."""
+
     name: str
     description: str
     owner: str

@@ -42,3 +42,11 @@ class Compute(Protocol):
     def executors(self) -> Mapping[str, Any]:
         """One worker on each living node: name -> handle. Made where there is none."""
         ...
+
+    def forget(self, name: str) -> None:
+        """This worker is gone for good: the next look makes another one in its place."""
+        ...
+
+    def running(self, pings: Mapping[str, Mapping[str, Any]]) -> Sequence[RunningWorker]:
+        """The workers that answered; ``pings``: name -> answer, which has at least ``pid``."""
+        ...

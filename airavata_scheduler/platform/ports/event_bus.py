@@ -15,5 +15,5 @@ class EventBus(Protocol):
     async def publish(self, topic: str) -> None: ...
 
     def listen(self, *topics: str, idle_s: float) -> AsyncIterator[str]:
-        """Yields a topic when it was published, and "" at least every ``idle_s`` seconds, so that nothing waits for ever."""
+        """Yields a topic when it was published, and "" at least every ``idle_s`` seconds: nothing waits for ever."""
         ...

@@ -21,6 +21,8 @@ TaskKey = tuple[int, int, int]  #: (step id, index, attempt)
 
 @dataclass(frozen=True, slots=True)
 class Fence:
+    """Proof that the lease ``name`` was taken; a later holder has a higher epoch."""
+
     name: str
     epoch: int
 
@@ -74,6 +76,8 @@ class OpenStep:
 
 @dataclass(frozen=True, slots=True)
 class LiveWorker:
+    """A worker whose lease is good; ``capacity`` is all of it, not what is free."""
+
     id: int
     name: str
     resource_id: int
@@ -85,6 +89,8 @@ class LiveWorker:
 
 @dataclass(frozen=True, slots=True)
 class PlannableResource:
+    """What a plan must know of a resource: prices per hour of one cpu and one gpu, and relative speed."""
+
     id: int
     name: str
     enabled: bool
@@ -124,6 +130,8 @@ class ReportContext:
 
 @dataclass(frozen=True, slots=True)
 class ReportOutcome:
+    """What became of a batch of reports, and what followed from them."""
+
     stale: list[TaskKey] = field(default_factory=list)
     released: int = 0  #: tasks that became ready: dependants and retries
     manifests_due: list[int] = field(default_factory=list)  #: gather steps whose needs are met
@@ -131,6 +139,8 @@ class ReportOutcome:
 
 
 class Leases(Protocol):
+    """Who may write: one holder a name, told apart by growing epochs."""
+
     async def take(self, name: str, holder: str, lease_s: float) -> Fence:
         """Become the holder; whoever held it before is fenced off from now on."""
         ...
@@ -238,10 +248,6 @@ class ExperimentStore(Protocol):
     def manifest_keys(self, step_id: int, output: str) -> AsyncIterator[Sequence[str]]:
         """Keys of one output of all tasks of a step in index order, in chunks."""
         ...
-
-    async def append_event(
-        self, kind: str, experiment: str | None, project: str | None, data: Mapping[str, Any]
-    ) -> int: ...
 
     async def announce_progress(self, fence: Fence, seen: Mapping[str, int]) -> dict[str, int]:
         """Write a progress event for each open experiment whose version differs from the one seen; versions now."""

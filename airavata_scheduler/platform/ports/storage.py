@@ -9,6 +9,8 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
+    """An object as it was written or found."""
+
     key: str
     size_bytes: int
 

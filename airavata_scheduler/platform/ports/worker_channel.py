@@ -26,11 +26,21 @@ class WorkerChannel(Protocol):
         """Join; a former worker of the same name loses its lease and its tasks."""
         ...
 
-    async def claim(self, worker_id: int, free: Capacity, most: int, wait_s: float) -> Batch:
+    async def claim(
+        self,
+        worker_id: int,
+        free: Capacity,
+        most: int,
+        wait_s: float,
+        held: Sequence[tuple[int, int, int]] | None = None,
+    ) -> Batch:
         """Take at most ``most`` tasks. Waits up to ``wait_s`` for one; an empty batch means there is none.
 
-        ``free`` is what the tasks may take together, at one time, times any prefetch factor: the platform never hands out
-        a task that does not fit the worker at all. Tasks beyond what fits at once are queued by the worker.
+        ``held`` is given after a claim whose answer got lost: (step id, index, attempt) of everything the worker holds.
+        What else was assigned to it, and never started, is given back first.
+
+        ``free`` is what the tasks may take together, at one time, times any prefetch factor: the platform never hands
+        out a task that does not fit the worker at all. Tasks beyond what fits at once are queued by the worker.
         """
         ...
 
@@ -39,7 +49,7 @@ class WorkerChannel(Protocol):
         ...
 
     async def heartbeat(self, worker_id: int, free: Capacity, running: int, wait_s: float) -> Directives:
-        """Renew the lease and learn what to do. Waits up to ``wait_s``, but answers at once when there is a directive."""
+        """Renew the lease and learn what to do. Waits up to ``wait_s``; a directive is answered at once."""
         ...
 
     async def goodbye(self, worker_id: int) -> None:

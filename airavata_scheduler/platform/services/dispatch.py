@@ -1,7 +1,8 @@
 """Which steps a worker is served from: the plan's shares, in order, as far as the worker has room. Pure.
 
-The rule is that of `scheduler_core.plan`'s module docstring: first every share up to its places, then every share up to its burst.
-A worker that prefetches (its room is a multiple of its capacity, because its tasks are short) scales both.
+The rule is that of `scheduler_core.plan`'s module docstring: first every share up to its places, then every share up
+to its burst. A worker that prefetches (its room is a multiple of its capacity, because its tasks are short) scales
+both.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from airavata_scheduler.scheduler_core import Plan, Share
 
 @dataclass(slots=True)
 class Book:
-    """What is known between two looks at the database: ready and active tasks, counted on as claims and reports come."""
+    """What is known between two looks at the database: tasks ready and active, kept up as claims and reports come."""
 
     plan: Plan = field(default_factory=Plan)
     ready: dict[int, int] = field(default_factory=dict)
@@ -94,4 +95,4 @@ def _places(share: Share) -> int:
 
 
 def _burst(share: Share) -> int:
-    return 0 if share.reserve else share.burst
+    return share.burst

@@ -9,8 +9,8 @@ from airavata_scheduler.platform.domain.errors import NotFoundError
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
 from airavata_scheduler.platform.domain.views import (
-    Explanation,
     ExperimentView,
+    Explanation,
     ResourceView,
     StepView,
     TaskView,

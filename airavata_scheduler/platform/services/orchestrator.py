@@ -15,7 +15,7 @@ from airavata_scheduler.platform.domain.document_model import ExperimentDocument
 from airavata_scheduler.platform.domain.document_yaml import load
 from airavata_scheduler.platform.domain.errors import ConflictError, InvalidDocumentError, InvalidRequestError
 from airavata_scheduler.platform.domain.states import TaskState
-from airavata_scheduler.platform.domain.views import Explanation, ExperimentView
+from airavata_scheduler.platform.domain.views import ExperimentView, Explanation
 from airavata_scheduler.platform.interfaces import DataMover, Derivation, Submission, Validation
 from airavata_scheduler.platform.ports.clock import Clock
 from airavata_scheduler.platform.ports.queries import Queries
@@ -37,8 +37,8 @@ _SELECTIONS: Mapping[str, tuple[TaskState, ...]] = {
 class ExperimentOrchestratorService:
     """See `interfaces.ExperimentOrchestrator`.
 
-    ``wake_scheduler`` is called when tasks may have become ready, ``notify_canceled`` with workers that hold canceled ones.
-    Both are nudges: when one is lost, the next look at the database finds the same.
+    ``wake_scheduler`` is called when tasks may have become ready, ``notify_canceled`` with workers that hold canceled
+    ones. Both are nudges: when one is lost, the next look at the database finds the same.
     """
 
     def __init__(

@@ -18,9 +18,9 @@ class _Moving:
     n: int = 0
     mean_s: float = 0.0
 
-    def add(self, value_s: float) -> None:
-        self.n += 1
-        self.mean_s += (value_s - self.mean_s) / min(self.n, _MEMORY)
+    def add(self, n: int, sum_s: float) -> None:
+        self.n += n
+        self.mean_s += (sum_s - n * self.mean_s) / min(self.n, max(_MEMORY, n))
 
 
 class Runtimes:
@@ -31,10 +31,13 @@ class Runtimes:
 
     def add(self, resource: str, reports: Sequence[Report]) -> None:
         """Learn from attempts that succeeded."""
+        sums: dict[int, list[float]] = {}
         for report in reports:
-            means = self._of.setdefault(report.step_id, {})
+            sums.setdefault(report.step_id, []).append(report.wall_s)
+        for step_id, walls in sums.items():
+            means = self._of.setdefault(step_id, {})
             for name in ("", resource):
-                means.setdefault(name, _Moving()).add(report.wall_s)
+                means.setdefault(name, _Moving()).add(len(walls), sum(walls))
         while len(self._of) > _MOST_STEPS:
             self._of.popitem(last=False)
 

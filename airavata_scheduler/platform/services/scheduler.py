@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from airavata_scheduler.platform.domain.messages import Batch, Launch, Report, WorkerGoneError
+from airavata_scheduler.platform.domain.messages import Batch, Launch, Report
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import TERMINAL, TaskState
 from airavata_scheduler.platform.ports.clock import Clock
@@ -62,6 +62,7 @@ class TaskSchedulerService:
         self._dirty = asyncio.Event()
         self._planned = asyncio.Event()
         self._generation: dict[int, int] = {}
+        self._claiming: dict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._signature: object = None
 
     # ------------------------------------------------------------------------------------------------------ planning
@@ -84,6 +85,9 @@ class TaskSchedulerService:
         known = await self._steps.get(step.step_id for step in state.steps)
         self._book.refresh(state)
         self._requests = {step_id: step.step.program.request for step_id, step in known.items()}
+        for gone in [worker_id for worker_id in self._claiming if worker_id not in self._book.workers]:
+            del self._claiming[gone]
+            self._generation.pop(gone, None)
         self._charges = {r.name: Charge(r.price_per_hour, r.gpu_price_per_hour) for r in state.resources}
         signature = _signature(state)
         if signature != self._signature:
@@ -126,12 +130,17 @@ class TaskSchedulerService:
         """See `ports.worker_channel`. A newer claim of the same worker ends an older one that still waits."""
         generation = self._generation[worker_id] = self._generation.get(worker_id, 0) + 1
         if held is not None:
-            await self._store.give_back(worker_id, held)
+            # Not while an older claim of this worker is being carried out, whose tasks would be lost.
+            async with self._claiming[worker_id]:
+                await self._store.give_back(worker_id, held)
             self._dirty.set()
         until = self._clock.monotonic() + wait_s
         while True:
             planned = self._planned
-            batch = await self._try_claim(worker_id, free, most)
+            async with self._claiming[worker_id]:
+                if self._generation.get(worker_id) != generation:
+                    return Batch()
+                batch = await self._try_claim(worker_id, free, most)
             left_s = until - self._clock.monotonic()
             if batch.launches or left_s <= 0:
                 return batch
@@ -139,8 +148,6 @@ class TaskSchedulerService:
                 async with asyncio.timeout(left_s):
                     await planned.wait()
             except TimeoutError:
-                return Batch()
-            if self._generation[worker_id] != generation:
                 return Batch()
 
     async def _try_claim(self, worker_id: int, free: Capacity, most: int) -> Batch:
@@ -217,11 +224,6 @@ class TaskSchedulerService:
             self._on_advance(outcome)
         if ended and self._book.has_ready:
             self._wake_claims()
-
-    async def require(self, worker_id: int) -> None:
-        """WorkerGoneError if the worker's lease was taken away."""
-        if worker_id not in self._book.workers:
-            raise WorkerGoneError(str(worker_id))
 
 
 def _signature(state: PlanningState) -> object:

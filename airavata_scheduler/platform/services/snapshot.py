@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.ports.repository import LiveWorker, OpenStep, PlannableResource, PlanningState
@@ -53,18 +54,44 @@ def build_snapshot(
     runtimes: Mapping[int, Mapping[str, Estimate]],
     previous: Plan,
 ) -> Snapshot:
-    """The snapshot for `scheduler_core.plan`. ``runtimes``: step id -> resource name ("" for any) -> what was learnt."""
+    """The snapshot for `scheduler_core.plan`. ``runtimes``: step id -> resource ("" for any) -> what was learnt."""
     steps = [step for step in state.steps if step.step_id in known]
     names = {resource.id: resource.name for resource in state.resources}
+    mixed = _with_different_rules(steps, known)
     return Snapshot(
-        groups=tuple(_group(step, known, names, runtimes.get(step.step_id, {})) for step in steps),
+        groups=tuple(
+            replace(group, avoid=_forbidden(known[step.step_id], names)) if step.experiment in mixed else group
+            for step in steps
+            for group in (_group(step, known, names, runtimes.get(step.step_id, {})),)
+        ),
         resources=tuple(_resource(resource, state.workers) for resource in state.resources),
-        experiments=tuple({step.experiment: _experiment(step, known[step.step_id]) for step in steps}.values()),
+        experiments=tuple(
+            {
+                step.experiment: replace(experiment, allow=frozenset(), deny=frozenset())
+                if step.experiment in mixed
+                else experiment
+                for step in steps
+                for experiment in (_experiment(step, known[step.step_id]),)
+            }.values()
+        ),
         projects=tuple(
             {step.project: Project(key=step.project, weight=step.project_weight) for step in steps}.values()
         ),
         previous={(share.group, share.resource): share.places for share in previous.shares},
     )
+
+
+def _with_different_rules(steps: Sequence[OpenStep], known: Mapping[int, KnownStep]) -> set[str]:
+    """Experiments whose steps do not all allow and deny the same; the planner knows such rules by experiment only."""
+    rules: dict[str, set[object]] = {}
+    for step in steps:
+        compiled = known[step.step_id].step
+        rules.setdefault(step.experiment, set()).add((compiled.allow, compiled.deny))
+    return {experiment for experiment, different in rules.items() if len(different) > 1}
+
+
+def _forbidden(known: KnownStep, names: Mapping[int, str]) -> frozenset[str]:
+    return frozenset(name for name in names.values() if not known.step.may_use(name))
 
 
 def _group(
@@ -106,7 +133,7 @@ def _experiment(step: OpenStep, known: KnownStep) -> Experiment:
     )
 
 
-def _resource(resource: PlannableResource, workers: list[LiveWorker] | tuple[LiveWorker, ...]) -> Resource:
+def _resource(resource: PlannableResource, workers: Sequence[LiveWorker]) -> Resource:
     mine = [worker.capacity for worker in workers if worker.resource_id == resource.id and not worker.draining]
     return Resource(
         name=resource.name,

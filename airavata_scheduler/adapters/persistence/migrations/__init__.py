@@ -1,0 +1,1 @@
+"""Alembic's scripts; a package so that a wheel takes them along."""

@@ -1,35 +1,24 @@
-"""The hot path against a real PostgreSQL: claims, reports and what follows from them."""
+"""The stores, in memory and on PostgreSQL: leases, claims, reports, workers and what follows from all of them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from airavata_scheduler.adapters.persistence.engine import create_engine
-from airavata_scheduler.adapters.persistence.experiment_store import PostgresExperimentStore
-from airavata_scheduler.adapters.persistence.leases import PostgresLeases
-from airavata_scheduler.adapters.persistence.task_store import PostgresTaskStore
-from airavata_scheduler.adapters.persistence.worker_store import PostgresWorkerStore
-from airavata_scheduler.platform.domain.compiled import (
-    CompiledExperiment,
-    CompiledStep,
-    ProgramTemplate,
-    Reference,
-)
+from airavata_scheduler.platform.domain.compiled import CompiledStep, ProgramTemplate, Reference
 from airavata_scheduler.platform.domain.errors import ConflictError, LeaseLostError, NotFoundError
-from airavata_scheduler.platform.domain.failures import Cause, RetryPolicy
-from airavata_scheduler.platform.domain.messages import Hello, Output, Report
+from airavata_scheduler.platform.domain.failures import MAX_INFRASTRUCTURE_FAILURES, Cause, RetryPolicy
+from airavata_scheduler.platform.domain.messages import Hello, Output, StorageLocation
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
 from airavata_scheduler.platform.domain.sweep import Sweep
-from airavata_scheduler.platform.ports.repository import Charge, Fence, NewExperiment, ReportContext, TaskKey
 
-FREE = Charge(price_per_hour=3600.0, gpu_price_per_hour=0.0)
+World = Any  # see conftest.py
+
+
+def hello(name: str) -> Hello:
+    return Hello(name, "local", "host", "node", 1, "0", Capacity(cpu=2))
 
 
 def step(position: int, n: int, **more: Any) -> CompiledStep:
@@ -50,81 +39,6 @@ def step(position: int, n: int, **more: Any) -> CompiledStep:
     return CompiledStep(position=position, n=n, **{**values, **more})
 
 
-@dataclass
-class World:
-    """The stores over one database, with one worker and the scheduler's lease."""
-
-    engine: AsyncEngine
-    fence: Fence
-    worker: int
-    tasks: PostgresTaskStore
-    experiments: PostgresExperimentStore
-    workers: PostgresWorkerStore
-    retries: dict[int, RetryPolicy] = field(default_factory=dict)
-
-    async def submit(self, name: str, *steps: CompiledStep, key: str | None = None) -> list[int]:
-        compiled = CompiledExperiment(
-            name=name, description="", tags=(), priority=0, deadline=None, budget=None, objective={}, allow=(), deny=(),
-            steps=steps,
-        )
-        new = NewExperiment(name, "admin", "default", compiled, {"name": name}, idempotency_key=key)
-        await self.experiments.insert(new)
-        async with self.engine.connect() as connection:
-            rows = await connection.execute(
-                sa.text("SELECT id FROM steps WHERE experiment = :e ORDER BY position"), {"e": name}
-            )
-            ids = list(rows.scalars())
-        self.retries.update(dict(zip(ids, (s.retry for s in steps), strict=False)))
-        return ids
-
-    async def claim(self, step_id: int, n: int) -> list[TaskKey]:
-        return await self.tasks.claim(self.fence, self.worker, [(step_id, n)])
-
-    async def end(self, keys: list[TaskKey], state: TaskState = TaskState.SUCCEEDED, **more: Any) -> Any:
-        reports = [Report(*key, state=state, started_at=1e9, wall_s=1.0, cpu_s=0.5, **more) for key in keys]
-        contexts = {i: ReportContext(self.retries[i], 1.0, 0.0) for i in {key[0] for key in keys}}
-        return await self.tasks.report(self.worker, reports, contexts, FREE)
-
-    async def counts(self, step_id: int) -> dict[str, int]:
-        async with self.engine.connect() as connection:
-            row = (
-                await connection.execute(
-                    sa.text("SELECT c.*, s.n, s.rest_state FROM step_counts c JOIN steps s ON s.id = c.step_id WHERE s.id = :i"),
-                    {"i": step_id},
-                )
-            ).mappings().one()
-            real = await connection.execute(
-                sa.text("SELECT state, count(*) FROM tasks WHERE step_id = :i GROUP BY 1"), {"i": step_id}
-            )
-            truth = {TaskState(state).name.lower(): n for state, n in real}
-        found = {state.name.lower(): row[state.name.lower()] for state in TaskState}
-        assert {k: v for k, v in found.items() if v} == truth
-        found[TaskState(row["rest_state"]).name.lower()] += row["n"] - row["written"]
-        return {k: v for k, v in found.items() if v}
-
-    async def status(self, experiment: str) -> str:
-        async with self.engine.connect() as connection:
-            found = await connection.execute(sa.text("SELECT status FROM experiments WHERE id = :e"), {"e": experiment})
-            return str(found.scalar_one())
-
-
-@pytest.fixture
-async def world(own_database: str) -> AsyncIterator[World]:
-    engine = create_engine(own_database)
-    async with engine.begin() as connection:
-        await connection.execute(sa.text("INSERT INTO users (name, password_hash, admin) VALUES ('admin', '', true)"))
-        await connection.execute(sa.text("INSERT INTO projects (name, owner) VALUES ('default', 'admin')"))
-    fence = await PostgresLeases(engine).take("task-scheduler", "test", 10)
-    workers = PostgresWorkerStore(engine)
-    worker = await workers.register_worker(hello("w"), 30)
-    yield World(engine, fence, worker, PostgresTaskStore(engine), PostgresExperimentStore(engine), workers)
-    await engine.dispose()
-
-
-def hello(name: str) -> Hello:
-    return Hello(name, "local", "host", "node", 1, "0", Capacity(cpu=2))
-
-
 async def test_a_range_is_claimed_in_order_and_finished_once(world: World) -> None:
     (a,) = await world.submit("e", step(0, 10))
     assert await world.counts(a) == {"ready": 10}
@@ -135,16 +49,15 @@ async def test_a_range_is_claimed_in_order_and_finished_once(world: World) -> No
     assert [index for _, index, _ in rest] == list(range(4, 10))
     assert await world.claim(a, 1) == []
     outcome = await world.end(first)
-    assert outcome.stale == [] and outcome.finished == []
+    assert outcome.stale == []
+    assert outcome.finished == []
     again = await world.end(first)
     assert again.stale == first
     assert (await world.end(rest)).finished == ["e"]
     assert await world.status("e") == "SUCCEEDED"
     assert await world.counts(a) == {"succeeded": 10}
-    async with world.engine.connect() as connection:
-        cost, cpu_s = (await connection.execute(sa.text("SELECT cost, cpu_s FROM experiments"))).one()
-        assert (cost, cpu_s) == (pytest.approx(10.0), pytest.approx(5.0))
-        assert (await connection.execute(sa.text("SELECT count(*) FROM attempts"))).scalar() == 10
+    assert await world.usage("e") == (pytest.approx(10.0), pytest.approx(5.0))
+    assert await world.attempts() == 10
 
 
 async def test_followers_are_released_and_skipped_index_by_index(world: World) -> None:
@@ -211,10 +124,10 @@ async def test_retries_wait_for_their_back_off_and_infrastructure_does_not_count
     assert (await world.end([one], TaskState.FAILED, cause=Cause.EXIT_CODE)).released == 1
     assert await world.claim(a, 5) == []
     state = await world.tasks.planning_state()
-    assert state.next_retry_at is not None and state.next_retry_at > state.now + 3000
+    assert state.next_retry_at is not None
+    assert state.next_retry_at > state.now + 3000
     await world.end([two], TaskState.FAILED, cause=Cause.INFRASTRUCTURE)
-    async with world.engine.begin() as connection:
-        await connection.execute(sa.text("UPDATE tasks SET not_before = NULL"))
+    await world.end_back_offs()
     again = await world.claim(a, 5)
     assert again == [(a, 0, 2), (a, 1, 2)]
     await world.end(again, TaskState.FAILED, cause=Cause.EXIT_CODE)
@@ -250,8 +163,7 @@ async def test_a_lost_worker_gives_back_its_tasks_and_can_change_nothing(world: 
     assert (await world.end(held)).stale == held
     assert await world.counts(a) == {"ready": 4}
     world.worker = second
-    async with world.engine.begin() as connection:
-        await connection.execute(sa.text("UPDATE tasks SET not_before = NULL"))
+    await world.end_back_offs()
     assert (await world.end(await world.claim(a, 9))).finished == ["e"]
 
 
@@ -265,7 +177,7 @@ async def test_what_a_worker_did_not_get_goes_back(world: World) -> None:
 
 async def test_a_stolen_lease_stops_claims(world: World) -> None:
     (a,) = await world.submit("e", step(0, 3))
-    leases = PostgresLeases(world.engine)
+    leases = world.leases
     await leases.take("task-scheduler", "successor", 10)
     with pytest.raises(LeaseLostError):
         await world.claim(a, 1)
@@ -291,3 +203,159 @@ async def test_pause_resume_delete_and_idempotency(world: World) -> None:
     await world.experiments.delete("e")
     with pytest.raises(NotFoundError):
         await world.experiments.cancel("e", "")
+
+
+async def test_a_gate_that_opens_late_frees_nothing_of_a_canceled_experiment(world: World) -> None:
+    a, b, c = await world.submit(
+        "e", step(0, 1), step(1, 1, gather=(0,)), step(2, 3, foreach=(0,), fan_out=3, gather=(0,))
+    )
+    await world.end(await world.claim(a, 1))
+    assert await world.experiments.due_manifests() == [b, c]
+    await world.experiments.cancel("e", "")
+    assert await world.experiments.open_gate(world.fence, b) == 0
+    assert await world.experiments.open_gate(world.fence, c) == 0
+    assert await world.counts(b) == {"canceled": 1}
+    assert await world.experiments.due_manifests() == []
+    assert await world.experiments.retry("e") == 4
+    assert await world.experiments.due_manifests() == [b, c]
+    assert await world.experiments.open_gate(world.fence, b) == 1
+    assert await world.experiments.open_gate(world.fence, c) == 3
+    assert await world.experiments.open_gate(world.fence, c) == 0
+
+
+async def test_a_gate_that_opens_after_what_it_follows_releases_what_succeeded(world: World) -> None:
+    a, b, c = await world.submit("e", step(0, 3), step(1, 1), step(2, 6, foreach=(0,), fan_out=2, after=(1,)))
+    keys = await world.claim(a, 3)
+    await world.end(keys[:1])
+    await world.end(keys[1:2], TaskState.FAILED, cause=Cause.EXIT_CODE)
+    assert await world.counts(c) == {"pending": 4, "skipped": 2}
+    assert (await world.end(await world.claim(b, 1))).released == 2
+    assert await world.counts(c) == {"pending": 2, "ready": 2, "skipped": 2}
+    assert (await world.end(keys[2:])).released == 2
+
+
+async def test_infrastructure_failures_have_a_cap_of_their_own(world: World) -> None:
+    (a,) = await world.submit("e", step(0, 1))
+    for attempt in range(1, MAX_INFRASTRUCTURE_FAILURES + 1):
+        await world.end_back_offs()
+        assert await world.claim(a, 1) == [(a, 0, attempt)]
+        await world.end([(a, 0, attempt)], TaskState.FAILED, cause=Cause.INFRASTRUCTURE)
+    assert await world.counts(a) == {"failed": 1}
+    assert await world.status("e") == "FAILED"
+
+
+async def test_progress_never_goes_back_and_the_last_report_of_a_batch_counts(world: World) -> None:
+    (a,) = await world.submit("e", step(0, 2))
+    one, two = await world.claim(a, 2)
+    await world.end([one, two], TaskState.COLLECTING)
+    await world.end([one], TaskState.RUNNING)
+    assert await world.counts(a) == {"collecting": 2}
+    await world.end([one])
+    await world.end([one], TaskState.RUNNING)
+    assert await world.counts(a) == {"succeeded": 1, "collecting": 1}
+    assert (await world.end([two], TaskState.CANCELED)).released == 1
+    assert await world.counts(a) == {"succeeded": 1, "ready": 1}
+
+
+async def test_an_expired_lease_takes_what_started_as_lost_and_the_rest_as_it_was(world: World) -> None:
+    (a,) = await world.submit("e", step(0, 3))
+    held = await world.claim(a, 3)
+    await world.end(held[:1], TaskState.RUNNING)
+    await world.end_lease(world.worker)
+    assert await world.claim(a, 3) == []
+    assert (await world.tasks.planning_state()).workers == []
+    reaper = await world.leases.take("worker-lifecycle", "test", 10)
+    lost, back, _ = await world.workers.expire_workers(reaper)
+    assert (lost, back) == ([world.worker], 3)
+    assert await world.attempts() == 1
+    assert await world.workers.expire_workers(reaper) == ([], 0, (await world.workers.expire_workers(reaper))[2])
+    with pytest.raises(NotFoundError):
+        await world.workers.renew_worker(world.worker, 30)
+    with pytest.raises(NotFoundError):
+        await world.workers.drain_worker(world.worker)
+    await world.leases.take("worker-lifecycle", "successor", 10)
+    with pytest.raises(LeaseLostError):
+        await world.workers.expire_workers(reaper)
+
+
+async def test_a_lease_that_ran_out_unseen_can_still_be_renewed(world: World) -> None:
+    (a,) = await world.submit("e", step(0, 1))
+    held = await world.claim(a, 1)
+    await world.end_lease(world.worker)
+    assert await world.workers.renew_worker(world.worker, 30) == (False, [])
+    assert (await world.end(held)).stale == []
+
+
+async def test_a_draining_worker_claims_nothing_and_a_leaving_one_gives_back(world: World) -> None:
+    (a,) = await world.submit("e", step(0, 3))
+    held = await world.claim(a, 2)
+    await world.end(held[:1], TaskState.RUNNING)
+    await world.workers.drain_worker(world.worker)
+    assert await world.claim(a, 1) == []
+    assert await world.workers.renew_worker(world.worker, 30) == (True, [])
+    assert [w.draining for w in (await world.tasks.planning_state()).workers] == [True]
+    assert await world.workers.remove_worker(world.worker) == 2
+    assert await world.workers.remove_worker(world.worker) == 0
+    assert await world.counts(a) == {"ready": 3}
+    assert (await world.end(held)).stale == held
+
+
+async def test_planning_state_counts_ready_remaining_and_active(world: World) -> None:
+    a, b = await world.submit("e", step(0, 4), step(1, 4, foreach=(0,)))
+    held = await world.claim(a, 2)
+    await world.end(held[:1])
+    state = await world.tasks.planning_state()
+    resource = state.resources[0].id
+    found = {s.step_id: (s.ready, s.remaining, dict(s.active)) for s in state.steps}
+    assert found == {a: (2, 3, {resource: 1}), b: (1, 4, {})}
+    assert [(w.id, w.resource, w.capacity.cpu) for w in state.workers] == [(world.worker, "local", 2)]
+    (known,) = await world.tasks.step_specs([b, 10_000])
+    assert (known.name, known.position, known.n, known.step_ids) == ("s1", 1, 4, {0: a, 1: b})
+    assert CompiledStep.from_json(known.spec) == step(1, 4, foreach=(0,))
+
+
+async def test_a_draft_runs_nothing_until_it_is_started(world: World) -> None:
+    (a,) = await world.submit("e", step(0, 1), start=False)
+    assert await world.claim(a, 1) == []
+    assert (await world.tasks.planning_state()).steps == []
+    with pytest.raises(ConflictError):
+        await world.experiments.retry("e")
+    with pytest.raises(ConflictError):
+        await world.experiments.pause("e", "")
+    assert await world.experiments.start("e") is ExperimentState.RUNNING
+    assert await world.experiments.start("e") is ExperimentState.RUNNING
+    assert len(await world.claim(a, 1)) == 1
+
+
+async def test_a_cancel_while_paused_and_an_end_while_paused(world: World) -> None:
+    (a,) = await world.submit("e", step(0, 1))
+    held = await world.claim(a, 1)
+    await world.experiments.pause("e", "")
+    assert (await world.end(held)).finished == ["e"]
+    with pytest.raises(ConflictError):
+        await world.experiments.resume("e")
+    assert await world.experiments.cancel("e", "") == (ExperimentState.SUCCEEDED, [])
+    await world.submit("f", step(0, 1))
+    await world.experiments.pause("f", "")
+    assert await world.experiments.cancel("f", "") == (ExperimentState.CANCELED, [])
+
+
+async def test_retry_waits_for_canceled_processes_and_keeps_what_succeeded(world: World) -> None:
+    (a,) = await world.submit("e", step(0, 3))
+    held = await world.claim(a, 2)
+    await world.end(held[:1])
+    await world.experiments.cancel("e", "")
+    for attempt in (world.experiments.retry, world.experiments.delete):
+        with pytest.raises(ConflictError):
+            await attempt("e")
+    await world.workers.remove_worker(world.worker)
+    assert await world.experiments.holding("e") == 0
+    assert await world.experiments.retry("e") == 2
+    assert await world.counts(a) == {"ready": 2, "succeeded": 1}
+    assert await world.experiments.retry("e") == 0
+
+
+async def test_storages_are_told_in_order(world: World) -> None:
+    for name in ("b", "a", "b"):
+        await world.workers.ensure_storage(StorageLocation(name, "posix", f"/{name}"))
+    assert [s.root for s in await world.workers.storages()] == ["/a", "/b"]

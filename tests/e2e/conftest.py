@@ -1,0 +1,229 @@
+"""One running platform for the whole tier: a real Ray cluster, a real database, and the command as users call it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from airavata_scheduler.client import Client
+from airavata_scheduler.launcher.ray_head import free_port
+
+#: What may break the platform comes last.
+_ORDER = ("test_main_job", "test_sdk", "test_lifecycle", "test_api", "test_nodes", "test_faults")
+_CPUS = 2
+_UP_S = 240.0
+_HEALED_S = 150.0
+_PROC = Path("/proc")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    places = {name: i for i, name in enumerate(_ORDER)}
+    ours = [i for i, item in enumerate(items) if item.path.parent == here]
+    ordered = sorted((items[i] for i in ours), key=lambda item: places.get(item.path.stem, 0))
+    for i, item in zip(ours, ordered, strict=True):
+        items[i] = item
+        if not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_UP_S + 60))
+
+
+class Platform:
+    """One home, driven through the `airavata` command; ``api()`` is for what the command does not show."""
+
+    def __init__(self, home: Path) -> None:
+        given = os.environ.get("AIRAVATA")
+        self.exe = given or str(Path(sys.executable).with_name("airavata"))
+        self.home = home
+        self.documents = home.with_name("documents")
+        self.documents.mkdir(exist_ok=True)
+        self.port = free_port(exclude=set())
+        self.experiments: list[str] = []
+
+    # ---------------------------------------------------------------------------------------------- the command
+
+    def environment(self) -> dict[str, str]:
+        """Ours without what would lead the command elsewhere."""
+        return {key: value for key, value in os.environ.items() if not key.startswith(("AIRAVATA", "RAY_"))}
+
+    def call(self, *args: str, code: int | None = 0, timeout_s: float = 120.0, **more: Any) -> Any:
+        """Run the command and check its exit code; standard output and error are text unless ``text`` is false."""
+        more = {"text": True, "env": self.environment(), **more}
+        command = [self.exe, *args, "--home", str(self.home)]
+        done = subprocess.run(command, capture_output=True, timeout=timeout_s, **more)
+        if code is not None:
+            words = f"airavata {' '.join(args)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+            assert done.returncode == code, words
+        assert "Traceback" not in str(done.stderr), done.stderr
+        return done
+
+    def json(self, *args: str, code: int | None = 0, timeout_s: float = 120.0, **more: Any) -> Any:
+        """The one line of JSON that the command prints."""
+        lines = self.call(*args, "--json", code=code, timeout_s=timeout_s, **more).stdout.splitlines()
+        assert len(lines) == 1, lines
+        return json.loads(lines[0])
+
+    def experiment(self, *args: str, code: int | None = 0, timeout_s: float = 120.0) -> Any:
+        """The same for `airavata experiment`."""
+        return self.json("experiment", *args, code=code, timeout_s=timeout_s)
+
+    def document(self, text: str) -> str:
+        """A file with this text."""
+        path = self.documents / f"{len(list(self.documents.iterdir()))}.yml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    def submit(self, text: str, *args: str) -> str:
+        """Submit a document; the id."""
+        found = self.experiment("run", self.document(text), *args)
+        self.experiments.append(found["id"])
+        return str(found["id"])
+
+    def run(self, text: str, *args: str, code: int = 0, timeout_s: float = 120.0) -> dict[str, Any]:
+        """Submit a document and watch it; the last line."""
+        found: dict[str, Any] = self.experiment(
+            "run", self.document(text), "--watch", *args, code=code, timeout_s=timeout_s
+        )
+        self.experiments.append(found["id"])
+        return found
+
+    def watch(self, experiment: str, code: int = 0, timeout_s: float = 150.0) -> dict[str, Any]:
+        """Wait for the end; the last line."""
+        found: dict[str, Any] = self.experiment("watch", experiment, code=code, timeout_s=timeout_s)
+        return found
+
+    def counts(self, experiment: str) -> dict[str, int]:
+        """Tasks of an experiment by state, and in total; through the SDK, as it is asked often."""
+        with Client(home=self.home, patience_s=60.0) as client:
+            found: dict[str, int] = client.run(experiment).state["tasks"]
+        return found
+
+    # -------------------------------------------------------------------------------------- starting and ending
+
+    def up(self) -> dict[str, Any]:
+        """Start it, or bring back what is missing."""
+        words = ("up", "--http-port", str(self.port), "--cpus", str(_CPUS), "--detach")
+        found: dict[str, Any] = self.json(*words, timeout_s=_UP_S)
+        return found
+
+    def down(self) -> None:
+        self.call("down", timeout_s=60)
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.json("status")
+        return found
+
+    def pids(self) -> dict[str, int]:
+        """Pids of all long-lived processes by name."""
+        return {entry["name"]: entry["pid"] for entry in self.status()["processes"]}
+
+    def heal(self) -> None:
+        """Wait until everything is healthy again."""
+        wait_until(lambda: bool(self.status()["healthy"]), _HEALED_S, lambda: f"not healthy: {self.status()}")
+
+    # ------------------------------------------------------------------------------------------------ processes
+
+    def tasks_alive(self, *experiments: str) -> list[int]:
+        """Processes that belong to tasks of these experiments, of all that were submitted if none is named."""
+        wanted = [f"AIRAVATA_EXPERIMENT={name}".encode() for name in experiments or self.experiments]
+        return [pid for pid in processes() if any(entry in wanted for entry in environment_of(pid))]
+
+    def of_this_home(self) -> list[int]:
+        """Processes that carry the home in their environment; our own are not among them."""
+        mark = f"AIRAVATA_HOME={self.home}".encode()
+        return [pid for pid in processes() if mark in environment_of(pid)]
+
+    # ------------------------------------------------------------------------------------------------- the API
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api/v1"
+
+    def admin(self) -> dict[str, str]:
+        """Name and password of the generated administrator."""
+        return {k: v for k, v in json.loads((self.home / "secrets/admin.json").read_text()).items() if k != "url"}
+
+    def api(self, username: str | None = None, password: str = "") -> httpx.Client:
+        """A client that is logged in, as the administrator unless somebody else is named."""
+        admin = self.admin()
+        body = {"username": username or admin["username"], "password": password or admin["password"]}
+        tokens = httpx.post(f"{self.url}/auth/login", json=body, timeout=30).raise_for_status().json()
+        headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+
+
+def processes() -> list[int]:
+    """Every process there is but this one."""
+    return [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit() and int(entry.name) != os.getpid()]
+
+
+def environment_of(pid: int) -> list[bytes]:
+    """The entries of a process's environment; none when it is gone or a zombie."""
+    try:
+        return (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float, otherwise: Callable[[], str] | str = "") -> None:
+    """Wait for a condition that nothing can wake us up for; fails with ``otherwise`` at the limit."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail((otherwise() if callable(otherwise) else otherwise) or f"not within {limit_s:g} s")
+        time.sleep(0.1)
+
+
+@pytest.fixture(name="wait_until", scope="session")
+def _wait_until() -> Callable[..., None]:
+    return wait_until
+
+
+@pytest.fixture(name="is_alive", scope="session")
+def _is_alive() -> Callable[[int], bool]:
+    return is_alive
+
+
+@pytest.fixture(scope="session")
+def _started() -> Iterator[Platform]:
+    root = Path(tempfile.mkdtemp(prefix="airavata-e2e-"))
+    platform = Platform(root / "home")
+    seen: set[int] = set()
+    try:
+        platform.up()
+        yield platform
+        seen = set(platform.pids().values())
+    finally:
+        platform.down()
+        left = [pid for pid in seen if is_alive(pid)] + platform.of_this_home() + platform.tasks_alive()
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+    assert not left, f"`airavata down` left {left}"
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def platform(_started: Platform) -> Platform:
+    """The platform, running: a test that broke it does not take the others down with it."""
+    if not _started.status()["healthy"]:
+        _started.up()
+    return _started

@@ -1,0 +1,154 @@
+"""Every process is killed in the middle of a sweep with a dependent step, and nothing is lost or done twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Platform
+
+#: As in settings.py: how long a lease of a worker or of an actor lasts.
+_LEASE_S = 10.0
+_N = 300
+_DOCUMENT = """
+name: "{name}"
+scripts:
+  work: |
+    #!/bin/sh
+    sleep {seconds}
+    echo "$I" > "$OUT"
+  merge: |
+    #!/bin/sh
+    xargs cat < "$PARTS" > "$ALL"
+tasks:
+  work: {{script: work, task_inputs: {{I: 1..{n}}}, task_outputs: {{OUT: out.txt}}}}
+  merge: {{script: merge, gather: [work], task_inputs: {{PARTS: "${{work.OUT}}"}}, task_outputs: {{ALL: all.txt}}}}
+"""
+
+Wait = Callable[..., None]
+
+
+class Sweep:
+    """A sweep that is under way when the fault comes, and the check that it ended as if there had been none."""
+
+    def __init__(self, platform: Platform, name: str, folder: Path, wait_until: Wait, n: int = _N) -> None:
+        self._platform = platform
+        self._folder = folder
+        self._wait_until = wait_until
+        self._n = n
+        self.id = platform.submit(_DOCUMENT.format(name=name, n=n, seconds=0.05))
+        wait_until(lambda: platform.counts(self.id)["succeeded"] >= 20, 60)
+        assert platform.counts(self.id)["succeeded"] < n, "it was over before the fault: make it longer"
+
+    def ends_well(self) -> None:
+        """SUCCEEDED, exact counts, each output once with its content, and no process left."""
+        end = self._platform.watch(self.id, timeout_s=200)
+        n = self._n + 1
+        assert (end["status"], end["tasks"]["total"], end["tasks"]["succeeded"]) == ("SUCCEEDED", n, n)
+        outputs = self._platform.experiment("outputs", self.id, "--limit", str(10 * n))["items"]
+        assert Counter((row["step"], row["index"]) for row in outputs) == Counter(
+            [("work", i) for i in range(self._n)] + [("merge", 0)]
+        )
+        self._platform.experiment("download", self.id, "--output", str(self._folder))
+        content = {int(p.parent.name): p.read_text() for p in (self._folder / "work").rglob("out.txt")}
+        assert content == {i: f"{i + 1}\n" for i in range(self._n)}
+        merged = (self._folder / "merge/0/all.txt").read_text().split()
+        assert merged == [str(i + 1) for i in range(self._n)]
+        rows = self._platform.experiment("results", self.id)["items"]
+        assert len(rows) == n
+        assert {row["state"] for row in rows} == {"SUCCEEDED"}
+        self._wait_until(lambda: not self._platform.tasks_alive(self.id), 20)
+
+
+@pytest.fixture
+def sweep(platform: Platform, tmp_path: Path, wait_until: Wait, request: pytest.FixtureRequest) -> Iterator[Sweep]:
+    under_way = Sweep(platform, request.node.name, tmp_path, wait_until)
+    yield under_way
+    platform.experiment("cancel", under_way.id, code=None)
+
+
+def _pid(platform: Platform, name: str) -> int:
+    """Of the process with this name, or whose name begins or ends with it."""
+    found = platform.pids()
+    return next(pid for key, pid in found.items() if key == name or key.startswith(name) or key.endswith(name))
+
+
+def _kill(platform: Platform, name: str, is_alive: Callable[[int], bool]) -> int:
+    pid = _pid(platform, name)
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "svc.task-scheduler",
+        "svc.worker-lifecycle",
+        "svc.experiment-orchestrator",
+        "exec.",
+        "/spawner-0",
+        "api.api",
+        "keeper",
+        "postgres",
+    ],
+)
+def test_kill(platform: Platform, sweep: Sweep, name: str, is_alive: Any) -> None:
+    pid = _kill(platform, name, is_alive)
+    sweep.ends_well()
+    platform.heal()
+    assert not is_alive(pid)
+
+
+def test_kill_of_the_supervisor_needs_up(platform: Platform, sweep: Sweep, is_alive: Any) -> None:
+    before = platform.pids()
+    _kill(platform, "supervisor", is_alive)
+    sweep.ends_well()
+    assert not platform.status()["healthy"]
+    assert any("airavata up" in problem for problem in platform.status()["problems"])
+    platform.up()
+    after = platform.pids()
+    assert after["supervisor"] != before["supervisor"]
+    assert after["ray.raylet"] == before["ray.raylet"], "what ran is adopted, not started again"
+
+
+def test_kill_of_ray(platform: Platform, sweep: Sweep, is_alive: Any) -> None:
+    _kill(platform, "ray.raylet", is_alive)
+    sweep.ends_well()
+    platform.heal()
+
+
+@pytest.mark.parametrize("name", ["svc.task-scheduler", "exec."])
+def test_frozen_for_longer_than_a_lease(
+    platform: Platform, sweep: Sweep, name: str, wait_until: Wait, is_alive: Any
+) -> None:
+    pid = _pid(platform, name)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        thawed_at = time.monotonic() + 1.5 * _LEASE_S
+        wait_until(lambda: time.monotonic() > thawed_at or not is_alive(pid), 2 * _LEASE_S)
+    finally:
+        if is_alive(pid):
+            os.kill(pid, signal.SIGCONT)
+    sweep.ends_well()
+    platform.heal()
+
+
+def test_everything_at_once(platform: Platform, sweep: Sweep, is_alive: Any, wait_until: Wait) -> None:
+    pids = list(platform.pids().values())
+    random.Random(1).shuffle(pids)
+    for pid in pids:
+        if is_alive(pid):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), 20)
+    platform.up()
+    sweep.ends_well()
+    assert platform.status()["healthy"]

@@ -1,0 +1,181 @@
+"""A second Ray node in a network namespace of its own: it joins, is cut off, comes back, is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Platform
+
+pytestmark = pytest.mark.optional("network namespaces need root and the program ip, which CI may lack")
+
+#: Ray notices after about 10 s, the lease of a worker ends after 10 s and is looked at every 3 s.
+_NOTICED_S = 60.0
+_JOINED_S = 90.0
+_DOCUMENT = """
+name: "{name}"
+scripts: {{work: 'sleep {seconds}; echo "$I" > "$OUT"'}}
+tasks: {{work: {{script: work, task_inputs: {{I: 1..{n}}}, task_outputs: {{OUT: out.txt}}}}}}
+"""
+
+Wait = Callable[..., None]
+
+
+def _ip(*words: str, check: bool = True) -> str:
+    return subprocess.run(["ip", *words], check=check, capture_output=True, text=True, timeout=30).stdout
+
+
+class Machine:
+    """A network namespace with one link to this machine, and a Ray node in it."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self.name = f"airavata-{os.getpid()}"
+        self._link = f"av{os.getpid()}"
+        network = ipaddress.ip_network(f"10.{200 + os.getpid() % 50}.{os.getpid() // 50 % 250}.0/30")
+        here, self.address = (str(host) for host in network.hosts())
+        _ip("netns", "add", self.name)
+        _ip("link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        _ip("addr", "add", f"{here}/30", "dev", self._link)
+        _ip("link", "set", self._link, "up")
+        _ip("-n", self.name, "addr", "add", f"{self.address}/30", "dev", "eth0")
+        for device in ("eth0", "lo"):
+            _ip("-n", self.name, "link", "set", device, "up")
+        _ip("-n", self.name, "route", "add", "default", "via", here)
+
+    @property
+    def resource(self) -> str:
+        return f"node-{self.address}"
+
+    def join(self) -> None:
+        """Start a Ray node that joins the platform's cluster, as docs say it is done."""
+        head = json.loads((self._platform.home / "run/ray.json").read_text())["address"]
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self._platform.home / "secrets/ray_token")}
+        words = ["start", f"--address={head}", f"--node-ip-address={self.address}", "--num-cpus=1"]
+        words += ["--disable-usage-stats", "--object-store-memory=80000000"]
+        command = ["ip", "netns", "exec", self.name, str(Path(sys.executable).with_name("ray")), *words]
+        environment = {**self._platform.environment(), **token}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def cut(self) -> None:
+        _ip("link", "set", self._link, "down")
+
+    def heal(self) -> None:
+        _ip("link", "set", self._link, "up")
+
+    def processes(self) -> list[int]:
+        return [int(pid) for pid in _ip("netns", "pids", self.name, check=False).split()]
+
+    def kill(self) -> None:
+        """End everything in it at once."""
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def remove(self) -> None:
+        self.kill()
+        _ip("netns", "del", self.name, check=False)
+        _ip("link", "del", self._link, check=False)
+
+    def live(self) -> list[str]:
+        """Names of the workers on this node that the platform counts on."""
+        rows = self._platform.json("worker", "list")["items"]
+        return [row["name"] for row in rows if row["resource"] == self.resource and row["state"] == "live"]
+
+    def running(self, experiment: str) -> list[int]:
+        """Indexes of the tasks that run on this node."""
+        rows = self._platform.experiment("tasks", experiment, "--state", "running", "--limit", "500")["items"]
+        return [row["index"] for row in rows if row["resource"] == self.resource]
+
+
+@pytest.fixture(scope="module")
+def machine(_started: Platform) -> Iterator[Machine]:
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("network namespaces need root and the program ip")
+    head = json.loads((_started.home / "run/ray.json").read_text())["address"].rpartition(":")[0]
+    if ipaddress.ip_address(head).is_loopback:
+        pytest.skip("the Ray head has only a loopback address, which no other machine reaches")
+    try:
+        made = Machine(_started)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"a network namespace cannot be made here: {error.stderr}")
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def joined(platform: Platform, machine: Machine, wait_until: Wait) -> Machine:
+    """The node with an executor that nobody started."""
+    if not machine.live():
+        machine.kill()
+        machine.join()
+        wait_until(lambda: bool(machine.live()), _JOINED_S)
+    return machine
+
+
+def _check(platform: Platform, experiment: str, folder: Path, n: int) -> list[str]:
+    """Each output once and right; the resources that the tasks ran on."""
+    end = platform.watch(experiment)
+    assert (end["status"], end["tasks"]["succeeded"], end["tasks"]["total"]) == ("SUCCEEDED", n, n)
+    outputs = platform.experiment("outputs", experiment, "--limit", str(2 * n))["items"]
+    assert Counter(row["index"] for row in outputs) == Counter(range(n))
+    platform.experiment("download", experiment, "--output", str(folder))
+    assert {int(p.parent.name): p.read_text() for p in folder.rglob("out.txt")} == {i: f"{i + 1}\n" for i in range(n)}
+    return [row["resource"] for row in platform.experiment("results", experiment)["items"]]
+
+
+def test_node_joins_while_a_sweep_runs(platform: Platform, machine: Machine, tmp_path: Path, wait_until: Wait) -> None:
+    n = 80
+    experiment = platform.submit(_DOCUMENT.format(name="join", n=n, seconds=0.5))
+    machine.join()
+    wait_until(lambda: bool(machine.live()), _JOINED_S)
+    if not platform.counts(experiment)["ready"]:
+        _check(platform, experiment, tmp_path / "early", n)
+        experiment = platform.submit(_DOCUMENT.format(name="joined", n=n, seconds=0.5))
+    wait_until(lambda: bool(machine.running(experiment)), 30)
+    assert {"local", machine.resource} == set(_check(platform, experiment, tmp_path / "out", n))
+    platform.heal()
+
+
+def test_node_that_is_cut_off_loses_its_tasks(
+    platform: Platform, joined: Machine, tmp_path: Path, wait_until: Wait
+) -> None:
+    n = 30
+    experiment = platform.submit(_DOCUMENT.format(name="cut", n=n, seconds=1))
+    wait_until(lambda: bool(joined.running(experiment)), 60)
+    joined.cut()
+    try:
+        wait_until(lambda: not joined.live(), _NOTICED_S)
+        _check(platform, experiment, tmp_path / "out", n)
+        # What could not be told to stop has stopped by itself.
+        wait_until(lambda: not platform.tasks_alive(experiment), _NOTICED_S)
+    finally:
+        joined.heal()
+    platform.heal()
+    assert platform.counts(experiment)["succeeded"] == n
+
+
+def test_node_comes_back_and_is_killed(platform: Platform, joined: Machine, tmp_path: Path, wait_until: Wait) -> None:
+    n = 20
+    experiment = platform.submit(_DOCUMENT.format(name="kill", n=n, seconds=1))
+    wait_until(lambda: bool(joined.running(experiment)), 60)
+    joined.kill()
+    wait_until(lambda: not joined.live(), _NOTICED_S)
+    resources = _check(platform, experiment, tmp_path / "out", n)
+    assert "local" in resources
+    platform.heal()
+    assert not platform.tasks_alive(experiment)

@@ -1,0 +1,146 @@
+"""The rungs of the ladder agree with each other, the frontier is one, and malformed snapshots are refused."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from airavata_scheduler.scheduler_core import (
+    FASTEST,
+    Estimate,
+    Experiment,
+    Limits,
+    Resource,
+    Snapshot,
+    SnapshotError,
+    TaskGroup,
+    frontier,
+    plan,
+)
+from airavata_scheduler.scheduler_core.frontier import rows, table
+
+WINDOW = Limits(window_s=3600.0)
+
+
+def sweep(seed: int, n_groups: int = 12, tasks: int = 400, n_resources: int = 6) -> Snapshot:
+    dice = random.Random(seed)
+    return Snapshot(
+        groups=tuple(
+            TaskGroup(
+                key=f"g{i}",
+                experiment="e",
+                request={"cpu": 1},
+                runtime=Estimate(mean_s=dice.uniform(5, 60)),
+                n_ready=tasks,
+            )
+            for i in range(n_groups)
+        ),
+        resources=tuple(
+            Resource(
+                name=f"r{i}",
+                capacity={"cpu": dice.choice((8, 16, 32))},
+                price_per_hour=dice.uniform(0.1, 5),
+                speed=dice.uniform(0.5, 2),
+            )
+            for i in range(n_resources)
+        ),
+        experiments=(Experiment(key="e"),),
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_flow_and_linear_programme_find_the_same_optimum(seed: int) -> None:
+    flow = plan(sweep(seed), 0.0, replace(WINDOW, solver="flow"))
+    linear = plan(sweep(seed), 0.0, replace(WINDOW, solver="linear"))
+    assert (flow.solver, linear.solver) == ("flow", "linear")
+    assert flow.bound == pytest.approx(linear.bound, rel=1e-4)
+    assert flow.objective == pytest.approx(linear.objective, rel=1e-3)
+
+
+@pytest.mark.parametrize("limits", [Limits(), WINDOW], ids=["backlog", "window"])
+def test_the_gap_to_the_bound_is_small_and_greedy_is_never_better(limits: Limits) -> None:
+    best = plan(sweep(1), 0.0, limits)
+    greedy = plan(sweep(1), 0.0, replace(limits, solver="greedy"))
+    assert best.gap is not None
+    assert best.gap < 0.003
+    assert greedy.bound is None
+    assert greedy.objective >= best.objective
+
+
+def test_the_flow_is_chosen_for_one_dimension_in_a_window_without_budgets() -> None:
+    assert plan(sweep(2), 0.0, WINDOW).solver == "flow"
+    bounded = replace(sweep(2), experiments=(Experiment(key="e", budget_left=1.0),))
+    assert plan(bounded, 0.0, WINDOW).solver == "linear"
+
+
+def test_many_groups_become_few_classes_and_come_back_as_groups() -> None:
+    many = sweep(3, n_groups=3000, tasks=2)
+    made = plan(many, 0.0, Limits(max_classes=50))
+    assert made.classes <= 50
+    totals: dict[str, int] = {}
+    for share in made.shares:
+        totals[share.group] = totals.get(share.group, 0) + share.total
+    assert all(totals[group.key] == 2 for group in many.groups)
+
+
+def test_work_under_way_does_not_move_for_a_small_change() -> None:
+    before = sweep(4, n_groups=3, tasks=300)
+    first = plan(before, 0.0, WINDOW)
+    places = {(s.group, s.resource): s.places for s in first.shares if s.places}
+    nudged = tuple(
+        replace(r, price_per_hour=r.price_per_hour * (1.001 if i % 2 else 0.999))
+        for i, r in enumerate(before.resources)
+    )
+    second = plan(replace(before, resources=nudged, previous=places), 0.0, WINDOW)
+    moved = sum(abs(places.get((s.group, s.resource), 0) - s.places) for s in second.shares)
+    assert moved <= 0.05 * sum(places.values())
+
+
+def test_the_frontier_has_eight_plans_none_of_which_is_dominated() -> None:
+    small = sweep(5, n_groups=4, tasks=40, n_resources=4)
+    found = frontier(replace(small, experiments=(Experiment(key="e", weights=FASTEST),)), 0.0, "e")
+    assert len(found) >= 8
+    assert [p.number for p in found] == list(range(1, len(found) + 1))
+    for quicker, cheaper in pairwise(found):
+        assert quicker.finish_s < cheaper.finish_s
+        assert quicker.cost > cheaper.cost
+    assert len(table(found).splitlines()) == len(found) + 1
+    assert rows(found)[0]["cost"] == found[0].cost
+
+
+@pytest.mark.parametrize(
+    ("field", "broken"),
+    [
+        ("groups[0].experiment", lambda s: replace(s, experiments=())),
+        ("groups[0].runtime.mean_s", lambda s: _group(s, runtime=Estimate(mean_s=0.0))),
+        ("groups[0].runtime.mean_s", lambda s: _group(s, runtime=Estimate(mean_s=float("nan")))),
+        ("groups[0].request.cpu", lambda s: _group(s, request={"cpu": -1})),
+        ("groups[0].n_ready", lambda s: _group(s, n_ready=-5)),
+        ("groups[0].nodes", lambda s: _group(s, nodes=0)),
+        ("groups[0].failure_rate", lambda s: _group(s, failure_rate=1.0)),
+        ("groups[1]", lambda s: replace(s, groups=(s.groups[0], s.groups[0]))),
+        ("resources[0].speed", lambda s: _resource(s, speed=0.0)),
+        ("resources[0].capacity.cpu", lambda s: _resource(s, capacity={"cpu": float("inf")})),
+        ("resources[0].price_per_hour", lambda s: _resource(s, price_per_hour=-1.0)),
+        (
+            "experiments[0].budget_left",
+            lambda s: replace(s, experiments=(Experiment(key="e", budget_left=float("nan")),)),
+        ),
+    ],
+)
+def test_a_malformed_snapshot_gives_an_error_that_names_the_field(field: str, broken: object) -> None:
+    with pytest.raises(SnapshotError) as caught:
+        plan(broken(sweep(0, n_groups=1)), 0.0)  # type: ignore[operator]
+    assert caught.value.field == field
+    assert caught.value.remedy
+
+
+def _group(snapshot: Snapshot, **changes: object) -> Snapshot:
+    return replace(snapshot, groups=(replace(snapshot.groups[0], **changes),))  # type: ignore[arg-type]
+
+
+def _resource(snapshot: Snapshot, **changes: object) -> Snapshot:
+    return replace(snapshot, resources=(replace(snapshot.resources[0], **changes),))  # type: ignore[arg-type]
