@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from airavata_scheduler import __version__
+from airavata_scheduler.actors.gauges import ExecutorGauges
 from airavata_scheduler.adapters.actor_calls.proxies import LifecycleProxy, SchedulerProxy
 from airavata_scheduler.adapters.worker_channel.ray import RayWorkerChannel
 from airavata_scheduler.platform.domain.messages import Extent, Hello
@@ -47,6 +48,7 @@ class Executor:
             capacity=capacity,
             facts={"python": sys.version.split()[0]},
         )
+        self._gauges = ExecutorGauges(resource, self._hello.host)
         self._agent: Agent | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -56,6 +58,7 @@ class Executor:
             self._running = asyncio.get_running_loop().create_task(self._run())
         agent = self._agent
         doing = agent.snapshot() if agent else None
+        self._gauges.show(doing.running if doing else 0, doing.queued if doing else 0)
         return {
             "pid": os.getpid(),
             "version": __version__,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -58,17 +59,18 @@ _CLASSES: Mapping[str, type[ServiceActor[Any]]] = {
     MOVER: DataMover,
 }
 _PERIOD_S = 1.0
-_PING_LIMIT_S = 12.0
+_PING_LIMIT_S = 10.0
 _STOP_LIMIT_S = 5.0
 
 
 class Watched:
-    """An actor that is pinged. ``pid`` is that of its last answer."""
+    """An actor that is pinged. ``pid`` is that of its last answer; ``local`` if it is a process of this machine."""
 
-    def __init__(self, name: str, role: str, handle: Any) -> None:
+    def __init__(self, name: str, role: str, handle: Any, *, local: bool = True) -> None:
         self.name = name
         self.role = role
         self.handle = handle
+        self.local = local
         self.pid = 0
         self.answer: Mapping[str, Any] = {}
         self._ping: Any = None
@@ -106,7 +108,12 @@ class Watched:
     def _end_hung(self) -> None:
         _LOG.error("an actor does not answer and is killed", actor=self.name, pid=self.pid)
         self.healthy = False
-        ray.kill(self.handle, no_restart=False)
+        # A frozen process carries out no request to end itself, so on this machine it is the kernel that ends it.
+        if self.local and self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        else:
+            ray.kill(self.handle, no_restart=False)
         self._ping = None
 
     def stop(self) -> None:
@@ -137,6 +144,7 @@ class Keeper:
         self._api = ServedApi(settings)
         self._looked_at_s = time.monotonic()
         self._head = ""
+        self._on_head: set[str] = set()
 
     def stop(self, *_: object) -> None:
         """End after the present look."""
@@ -199,6 +207,8 @@ class Keeper:
         return ray.remote(_CLASSES[name]).options(**options, get_if_exists=True).remote(str(self._settings.home))
 
     def _spawn_executor(self, name: str, resource: str, node: Node) -> Any:
+        if node.node_id == self._head:
+            self._on_head.add(name)
         options = executor_options(name, node.node_id, node.capacity.cpu, node.capacity.gpu)
         return (
             ray.remote(Executor)
@@ -211,7 +221,8 @@ class Keeper:
     def _look(self) -> None:
         handles = self._compute.executors()
         self._executors = {
-            name: self._executors.get(name) or Watched(name, "executor", handle) for name, handle in handles.items()
+            name: self._executors.get(name) or Watched(name, "executor", handle, local=name in self._on_head)
+            for name, handle in handles.items()
         }
         self._look_at(self._services)
         for name in self._look_at(self._executors):

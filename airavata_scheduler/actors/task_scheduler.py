@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from airavata_scheduler.actors.gauges import SchedulerGauges
 from airavata_scheduler.actors.service import ServiceActor
 from airavata_scheduler.adapters.actor_calls.handles import ORCHESTRATOR, ActorHandle, nudge
 from airavata_scheduler.bootstrap import Stores, task_scheduler
@@ -19,8 +20,18 @@ class TaskScheduler(ServiceActor[TaskSchedulerService]):
 
     lease = "task-scheduler"
 
+    def __init__(self, home: str) -> None:
+        super().__init__(home)
+        self._gauges = SchedulerGauges()
+
     def build(self, stores: Stores, fence: Fence) -> TaskSchedulerService:
         return task_scheduler(stores, fence, on_advance=nudge(ActorHandle(ORCHESTRATOR), "advance"))
+
+    async def ping(self) -> dict[str, Any]:
+        """Also publishes what the dashboard shows."""
+        answer = await super().ping()
+        self._gauges.show(*(await self.service()).figures())
+        return answer
 
     async def plan(self) -> Mapping[str, Any]:
         return await (await self.service()).plan()

@@ -164,7 +164,7 @@ def _announce(session: Session, result: UpResult) -> None:
     state = "was running already" if result.already_running else f"is up after {result.took_s:.1f} s"
     session.say(f"The platform {state}.\n")
     where = {
-        "API": f"{result.url}/api/v1/docs",
+        "API": f"{result.url}/api/v1",
         "Ray dashboard": result.dashboard_url,
         "admin credentials": result.admin_credentials_file,
         "logs": result.home / "log",

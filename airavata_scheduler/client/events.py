@@ -10,6 +10,7 @@ import json
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from airavata_scheduler.client.errors import ApiError
@@ -76,8 +77,14 @@ class EventStream:
         if target.ca_file and target.url.startswith("https://"):
             options["ssl"] = ssl.create_default_context(cafile=target.ca_file)
         address = f"ws{target.url.removeprefix('http')}{PREFIX}/stream?experiment={self._experiment}&after={self.seq}"
+
+        def connect(*args: Any, **more: Any) -> ClientConnection:
+            # websockets from 17.1 on wants to be used in a `with`; this connection outlives any block: `close` ends it.
+            socket: ClientConnection = ExitStack().enter_context(client.connect(*args, **more))
+            return socket
+
         try:
-            self._socket = (self._connect or client.connect)(
+            self._socket = (self._connect or connect)(
                 address,
                 additional_headers={"Authorization": f"Bearer {self._transport.access_token()}"},
                 open_timeout=_CONNECT_LIMIT_S,

@@ -11,6 +11,7 @@ from .estimates import Failures, Observed, estimate, prior_from_others
 from .explain import Explanation, explain
 from .frontier import Point, frontier
 from .plan import Cause, Forecast, Plan, Reason, Share, Unplaced, WorkerTarget
+from .planner import plan
 from .snapshot import (
     BALANCED,
     CHEAPEST,
@@ -27,15 +28,6 @@ from .snapshot import (
     Weights,
     WorkerOffer,
 )
-
-
-def plan(snapshot: Snapshot, now: float, limits: Limits | None = None) -> Plan:
-    """Decide what goes where; see `planner.plan`. Raises SnapshotError for a malformed snapshot."""
-    # The solvers take a second to import, and whoever only needs the types never calls this.
-    from .planner import plan as decide  # noqa: PLC0415
-
-    return decide(snapshot, now, limits)
-
 
 __all__ = [
     "BALANCED",

@@ -67,13 +67,16 @@ class Flow:
 
 def _binding(problem: Problem) -> int | None:
     """The one dimension that fills up first in every pool, whatever is run there; None if there is no such."""
+    if not problem.request.size or not (problem.request > 0).any(axis=0).all():
+        return None
     if len(problem.dims) == 1:
-        return 0
+        return 0 if (problem.request > 0).all() else None
     with np.errstate(divide="ignore", invalid="ignore"):
         parts = np.where(problem.capacity > 0, problem.request[:, None, :] / problem.capacity[None, :, :], 0.0)
     first = parts.max(axis=2, initial=0.0)
     for d in range(len(problem.dims)):
-        if (parts[:, :, d] >= first - 1e-12)[problem.allowed].all():
+        asked = (problem.request[:, d] > 0).all()
+        if asked and (parts[:, :, d] >= first - 1e-12)[problem.allowed].all():
             return d
     return None
 

@@ -205,7 +205,8 @@ class _Model:
         lower[: len(problem.count)] = problem.count
         cost = np.concatenate([price.cell[self.c, self.p], price.penalty, price.finish_weight, price.late_weight])
         at_least = np.zeros(width)
-        if price.finish_weight.any():
+        # Only when everything allowed is sure to be placed: what a budget leaves out needs no time.
+        if price.finish_weight.any() and not np.isfinite(problem.budget).any() and not fixed_blocks(problem):
             at_least[self.first_late - 1] = least_horizon(problem)
         return _run(at_least, cost, lower, np.concatenate(self.upper), matrix)
 

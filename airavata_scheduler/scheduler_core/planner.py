@@ -5,17 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
 from .check import check
 from .classes import classify
 from .errors import SolverError
-from .flow import Flow
 from .forecast import forecast
-from .gangs import place_gangs
 from .greedy import greedy
-from .linear import Linear
 from .objective import Costs, costs, value
 from .plan import Plan
 from .problem import Floats, Problem, compile_problem
@@ -32,7 +30,14 @@ from .waves import wave_assignments
 #: For each class, its best few resources have a price in the plan.
 PRICED = 4
 
-LADDER: tuple[Solver, ...] = (Flow(), Linear())
+
+@cache
+def ladder() -> tuple[Solver, ...]:
+    """The solvers, the simplest first. Loaded when first needed: whoever only handles plans never pays for them."""
+    from .flow import Flow  # noqa: PLC0415
+    from .linear import Linear  # noqa: PLC0415
+
+    return Flow(), Linear()
 
 
 def plan(
@@ -86,7 +91,7 @@ def climb(problem: Problem, price: Costs) -> tuple[Floats, Solution, tuple[str, 
     incumbent = greedy(problem, price)
     wanted = problem.limits.solver
     notes: list[str] = []
-    for solver in LADDER:
+    for solver in ladder():
         if wanted not in ("auto", solver.name) or not solver.suits(problem, price, incumbent):
             continue
         try:
@@ -105,6 +110,8 @@ def climb(problem: Problem, price: Costs) -> tuple[Floats, Solution, tuple[str, 
 def _whole(problem: Problem, price: Costs, solution: Solution) -> Floats:
     """The better of plain rounding and rounding around gangs that were placed by CP-SAT."""
     x = rounded(problem, price, solution)
+    from .gangs import place_gangs  # noqa: PLC0415 - as in `ladder`
+
     with_gangs = place_gangs(problem, price, solution)
     if with_gangs is None:
         return x

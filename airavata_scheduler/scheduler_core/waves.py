@@ -14,7 +14,6 @@ from dataclasses import replace
 import numpy as np
 
 from .errors import SolverError
-from .linear import Linear
 from .objective import Costs, stage_finishes
 from .problem import Floats, Problem
 from .rounding import rounded
@@ -27,6 +26,8 @@ _TOO_LONG = 50.0
 
 def wave_assignments(problem: Problem, price: Costs, x: Floats) -> list[tuple[str, Floats]]:
     """Whole assignments (C, P), named, for several inflations around the finish of `x`; duplicates are left out."""
+    from .linear import Linear  # noqa: PLC0415 - as in `planner.ladder`
+
     finish = float(stage_finishes(problem, price, x).max(initial=0.0))
     found: dict[bytes, tuple[str, Floats]] = {}
     if finish <= 0:

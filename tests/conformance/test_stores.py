@@ -172,7 +172,12 @@ async def test_what_a_worker_did_not_get_goes_back(world: World) -> None:
     held = await world.claim(a, 3)
     assert await world.tasks.give_back(world.worker, held[:1]) == 2
     assert await world.tasks.give_back(world.worker, []) == 1
-    assert await world.claim(a, 3) == [(a, 0, 2), (a, 1, 2), (a, 2, 2)]
+    again = await world.claim(a, 3)
+    assert again == [(a, 0, 2), (a, 1, 2), (a, 2, 2)]
+    await world.end(again[:1], TaskState.RUNNING)
+    await world.experiments.cancel("e", "")
+    assert await world.tasks.give_back(world.worker, again[:2]) == 0
+    assert await world.experiments.holding("e") == 2
 
 
 async def test_a_stolen_lease_stops_claims(world: World) -> None:

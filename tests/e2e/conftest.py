@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,8 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
-from airavata_scheduler.client import Client
+from airavata_scheduler.client import ApiError, Client
 from airavata_scheduler.launcher.ray_head import free_port
+from airavata_scheduler.launcher.status import status
 
 #: What may break the platform comes last.
 _ORDER = ("test_main_job", "test_sdk", "test_lifecycle", "test_api", "test_nodes", "test_faults")
@@ -126,11 +128,11 @@ class Platform:
 
     def pids(self) -> dict[str, int]:
         """Pids of all long-lived processes by name."""
-        return {entry["name"]: entry["pid"] for entry in self.status()["processes"]}
+        return {entry["name"]: entry["pid"] for entry in self.status()["processes"] if "node_id" not in entry}
 
     def heal(self) -> None:
         """Wait until everything is healthy again."""
-        wait_until(lambda: bool(self.status()["healthy"]), _HEALED_S, lambda: f"not healthy: {self.status()}")
+        wait_until(lambda: bool(status(self.home)["healthy"]), _HEALED_S, lambda: f"not healthy: {self.status()}")
 
     # ------------------------------------------------------------------------------------------------ processes
 
@@ -222,8 +224,11 @@ def _started() -> Iterator[Platform]:
 
 
 @pytest.fixture
-def platform(_started: Platform) -> Platform:
-    """The platform, running: a test that broke it does not take the others down with it."""
-    if not _started.status()["healthy"]:
+def platform(_started: Platform) -> Iterator[Platform]:
+    """The platform, running and idle, whatever the tests before did to it."""
+    if not status(_started.home)["healthy"]:
         _started.up()
-    return _started
+    yield _started
+    with contextlib.suppress(ApiError), Client(home=_started.home) as client:
+        for row in client.experiments(status=["RUNNING", "PAUSED"]):
+            client.run(row["id"]).cancel("its test has ended")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from sim_experiments import Nature
 from sim_platform import Platform
@@ -112,7 +113,7 @@ class Session:
     async def run(self) -> None:
         """Until the lease is lost or the drain is over; nothing runs any more when this returns."""
         loops = (self._claim, self._report, self._heartbeat, self._watch)
-        tasks = [asyncio.ensure_future(self._guarded(loop())) for loop in loops]
+        tasks = [asyncio.ensure_future(self._guarded(loop)) for loop in loops]
         try:
             await self._ended.wait()
         finally:
@@ -121,9 +122,9 @@ class Session:
                 task.cancel()
         await asyncio.gather(*tasks, *self.running.values(), return_exceptions=True)
 
-    async def _guarded(self, work: Awaitable[None]) -> None:
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work
+            await work()
         except WorkerGoneError:
             self.lost = True
             self._ended.set()
@@ -190,7 +191,7 @@ class Session:
             if request.fits_in(self.free):
                 self.queued.remove(launch)
                 self.free = self.free.plus(request, -1)
-                task = self.running[key_of(launch)] = asyncio.ensure_future(self._guarded(self._attempt(launch)))
+                task = self.running[key_of(launch)] = asyncio.ensure_future(self._guarded(partial(self._attempt, launch)))
                 task.add_done_callback(lambda _, request=request: self._freed(request))
         self._changed.set()
 

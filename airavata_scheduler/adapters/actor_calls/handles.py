@@ -31,7 +31,7 @@ class ActorHandle:
         self._handle: Any = None
         self._told: set[asyncio.Task[None]] = set()
 
-    async def call(self, method: str, *args: Any, wait_s: float = 0.0, **kwargs: Any) -> Any:
+    async def call(self, method: str, *args: Any, wait_s: float = 0.0, label: str = "") -> Any:
         """The method's answer; its own errors as they were raised.
 
         UnavailableError when the actor does not answer within ``wait_s`` and a margin: nobody knows then whether the
@@ -39,7 +39,8 @@ class ActorHandle:
         """
         try:
             handle = await self._find()
-            reference = getattr(handle, method).remote(*args, **kwargs)
+            remote = getattr(handle, method)
+            reference = (remote.options(name=label) if label else remote).remote(*args)
             return await asyncio.wait_for(_answer(reference), wait_s + _MARGIN_S)
         except RayTaskError as error:
             raise error.cause from error

@@ -29,6 +29,8 @@ from airavata_scheduler.platform.domain.views import (
 from airavata_scheduler.platform.interfaces import Derivation, Submission, Validation
 from airavata_scheduler.platform.ports.queries import Queries
 
+_KNOWN_STEPS = 1000
+
 
 class OrchestratorProxy:
     """`ExperimentOrchestrator` in its actor."""
@@ -78,6 +80,7 @@ class SchedulerProxy:
 
     def __init__(self) -> None:
         self.handle = ActorHandle(SCHEDULER)
+        self._steps: dict[int, str] = {}  #: names for the Ray dashboard
 
     async def plan(self) -> Mapping[str, Any]:
         found: Mapping[str, Any] = await self.handle.call("plan")
@@ -96,11 +99,22 @@ class SchedulerProxy:
         held: Sequence[tuple[int, int, int]] | None = None,
     ) -> Batch:
         batch: Batch = await self.handle.call("claim", worker_id, free, most, wait_s, held, wait_s=wait_s)
+        if len(self._steps) > _KNOWN_STEPS:
+            self._steps.clear()
+        self._steps.update({step_id: f"{p.experiment}/{p.step}" for step_id, p in batch.programs.items()})
         return batch
 
     async def report(self, worker_id: int, reports: Sequence[Report]) -> list[tuple[int, int, int]]:
-        stale: list[tuple[int, int, int]] = await self.handle.call("report", worker_id, reports)
+        stale: list[tuple[int, int, int]] = await self.handle.call(
+            "report", worker_id, reports, label=self._label(reports)
+        )
         return stale
+
+    def _label(self, reports: Sequence[Report]) -> str:
+        """`<experiment>/<step>[first:last]`, which is how the dashboard then shows the call."""
+        step = reports[0].step_id
+        indexes = [report.index for report in reports if report.step_id == step]
+        return f"{self._steps.get(step, step)}[{min(indexes)}:{max(indexes) + 1}]"
 
     async def wake(self) -> None:
         await self.handle.call("wake")

@@ -108,14 +108,16 @@ class MemoryTaskStore:
         ]
 
     async def give_back(self, worker_id: int, held: Sequence[TaskKey]) -> int:
-        """Only what never started is given back; what runs, the worker would hold."""
+        """What never started is given back, and what was canceled is let go; what runs, the worker would hold."""
         kept, count = set(held), 0
         for step in self._database.steps.values():
-            for index in step.in_state(TaskState.ASSIGNED):
+            for index in step.in_state(TaskState.ASSIGNED, TaskState.CANCELED):
                 row = step.tasks[index]
                 if row.worker_id == worker_id and (step.step_id, index, row.attempt) not in kept:
-                    step.move(index, TaskState.READY).worker_id = None
-                    count += 1
+                    row.worker_id = None
+                    if row.state is TaskState.ASSIGNED:
+                        step.move(index, TaskState.READY)
+                        count += 1
         return count
 
     async def report(

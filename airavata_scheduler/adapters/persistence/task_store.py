@@ -13,6 +13,7 @@ from airavata_scheduler.adapters.persistence.leases import check_fence
 from airavata_scheduler.adapters.persistence.reports import record
 from airavata_scheduler.platform.domain.messages import Report
 from airavata_scheduler.platform.domain.request import Capacity
+from airavata_scheduler.platform.domain.states import TaskState
 from airavata_scheduler.platform.ports.repository import (
     Charge,
     Fence,
@@ -101,12 +102,14 @@ SELECT l.id, i, 2, 1, :worker FROM locked l CROSS JOIN LATERAL generate_series(l
 RETURNING step_id, index, attempt
 """
 )
+# Also what was canceled before the worker ever heard of it: nobody else would let go of that.
 _GIVE_BACK = sa.text("""
-UPDATE tasks t SET state = 1, worker_id = NULL
-WHERE t.worker_id = :worker AND t.state = 2 AND NOT EXISTS (
+UPDATE tasks t SET state = CASE t.state WHEN 2 THEN 1 ELSE t.state END, worker_id = NULL
+WHERE t.worker_id = :worker AND (t.state = 2 OR t.state = 9) AND NOT EXISTS (
   SELECT FROM unnest(CAST(:steps AS int[]), CAST(:indexes AS int[]), CAST(:attempts AS int[]))
     AS h(step_id, index, attempt)
   WHERE h.step_id = t.step_id AND h.index = t.index AND h.attempt = t.attempt)
+RETURNING t.state
 """)
 _OUTPUT_KEYS = sa.text("""
 SELECT o.step_id, o.index, jsonb_object_agg(o.name, o.key) AS keys
@@ -170,12 +173,12 @@ class PostgresTaskStore:
         return await transaction(self._engine, work)
 
     async def give_back(self, worker_id: int, held: Sequence[TaskKey]) -> int:
-        """Only what never started is given back; what runs, the worker would hold."""
+        """What never started is given back, and what was canceled is let go; what runs, the worker would hold."""
 
         async def work(connection: AsyncConnection) -> int:
             steps, indexes, attempts = zip(*held, strict=True) if held else ((), (), ())
             values = {"worker": worker_id, "steps": list(steps), "indexes": list(indexes), "attempts": list(attempts)}
-            return (await connection.execute(_GIVE_BACK, values)).rowcount
+            return sum(1 for row in await connection.execute(_GIVE_BACK, values) if row.state == TaskState.READY)
 
         return await transaction(self._engine, work)
 

@@ -158,7 +158,10 @@ class TaskStore(Protocol):
     async def step_specs(self, step_ids: Sequence[int]) -> list[StepSpec]: ...
 
     async def give_back(self, worker_id: int, held: Sequence[TaskKey]) -> int:
-        """Tasks assigned to the worker that it does not hold, because the answer to a claim got lost; how many."""
+        """Take back tasks assigned to the worker that it does not hold, because the answer to a claim got lost.
+
+        How many. Those that were canceled meanwhile are let go of, too, and not counted.
+        """
         ...
 
     async def claim(self, fence: Fence, worker_id: int, wants: Sequence[tuple[int, int]]) -> list[TaskKey]:

@@ -72,6 +72,14 @@ class Book:
             return 1 << 30
         return share.quota - self.started[int(share.group), share.resource]
 
+    def exhausted(self) -> frozenset[tuple[str, str]]:
+        """Shares whose quota is used up although their steps have ready tasks: only a new plan can serve those."""
+        return frozenset(
+            (share.group, share.resource)
+            for share in self.plan.shares
+            if self.ready.get(int(share.group), 0) > 0 and self._quota_left(share) <= 0
+        )
+
     def claimed(self, resource: str, wanted: Iterable[tuple[int, int]], got: Mapping[int, int]) -> None:
         """Count a claim. A step that gave fewer than it was asked for has no more."""
         for step_id, n in wanted:

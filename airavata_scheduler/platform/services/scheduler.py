@@ -90,19 +90,21 @@ class TaskSchedulerService:
             self._generation.pop(gone, None)
         self._charges = {r.name: Charge(r.price_per_hour, r.gpu_price_per_hour) for r in state.resources}
         signature = _signature(state)
-        if signature != self._signature:
-            await self._plan(state, known)
-            self._signature = signature
+        # Without a new plan the old one goes on, and the next look asks again.
+        if (signature, self._book.exhausted()) != self._signature and await self._plan(state, known):
+            self._signature = (signature, self._book.exhausted())
         self._wake_claims()
         if state.next_retry_at is not None:
             return min(_BUSY_PERIOD_S, max(0.05, state.next_retry_at - state.now))
         return _BUSY_PERIOD_S if state.steps else _IDLE_PERIOD_S
 
-    async def _plan(self, state: PlanningState, known: Mapping[int, KnownStep]) -> None:
+    async def _plan(self, state: PlanningState, known: Mapping[int, KnownStep]) -> bool:
         snapshot = build_snapshot(state, known, self._runtimes.estimates(), self._book.plan)
         decided = await self._solver.solve(snapshot, state.now, _LIMITS)
-        if decided is not None:
-            self._book.follow(decided)
+        if decided is None:
+            return False
+        self._book.follow(decided)
+        return True
 
     def _wake_claims(self) -> None:
         self._planned.set()
@@ -121,6 +123,10 @@ class TaskSchedulerService:
     async def current_plan(self) -> Mapping[str, Any]:
         """Shares, what is unplaced and why, and how the plan was found."""
         return plan_json(self._book.plan)
+
+    def figures(self) -> tuple[int, float]:
+        """Tasks that could start now, and the seconds that the plan in force took."""
+        return sum(self._book.ready.values()), self._book.plan.spent_s
 
     # --------------------------------------------------------------------------------------------- claims and reports
 
@@ -215,7 +221,8 @@ class TaskSchedulerService:
         return [*outcome.stale, *gone]
 
     def _learn(self, resource: str, reports: Sequence[Report], outcome: ReportOutcome) -> None:
-        ended = [report for report in reports if report.state in TERMINAL]
+        stale = set(outcome.stale)
+        ended = [r for r in reports if r.state in TERMINAL and (r.step_id, r.index, r.attempt) not in stale]
         self._book.ended(resource, Counter(report.step_id for report in ended))
         self._runtimes.add(resource, [r for r in ended if r.state is TaskState.SUCCEEDED])
         if outcome.released or outcome.finished:

@@ -60,11 +60,12 @@ class WorkerLifecycleService:
 
     async def heartbeat(self, worker_id: int, free: Capacity, running: int, wait_s: float) -> Directives:  # noqa: ARG002
         """Renew, and wait up to ``wait_s`` for something to say. What to cancel is read from the database each time."""
+        # Before the look, so that what is said from then on is not missed.
+        nudge = self._nudges[worker_id]
+        nudge.clear()
         directives = await self._renew(worker_id)
         if directives.cancel or directives.drain:
             return directives
-        nudge = self._nudges[worker_id]
-        nudge.clear()
         try:
             async with asyncio.timeout(wait_s):
                 await nudge.wait()

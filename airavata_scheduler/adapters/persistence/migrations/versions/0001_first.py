@@ -31,6 +31,7 @@ _STATES = (
 _INDEXES = """
 CREATE INDEX tasks_ready ON tasks (step_id, index) WHERE state = 1;
 CREATE INDEX tasks_active ON tasks (worker_id) WHERE state BETWEEN 2 AND 5;
+CREATE INDEX tasks_canceled ON tasks (worker_id) WHERE state = 9 AND worker_id IS NOT NULL;
 CREATE INDEX tasks_failed ON tasks (step_id, index) WHERE state = 7;
 ALTER TABLE tasks SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 ALTER TABLE step_counts SET (fillfactor = 20, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
