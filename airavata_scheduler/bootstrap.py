@@ -21,18 +21,19 @@ from airavata_scheduler.adapters.persistence.secret_store import PostgresSecretS
 from airavata_scheduler.adapters.persistence.task_store import PostgresTaskStore
 from airavata_scheduler.adapters.persistence.worker_store import PostgresWorkerStore
 from airavata_scheduler.adapters.rate_limit.limits_adapter import LimitsRateLimit
-from airavata_scheduler.adapters.solver.piped import ChildSolver
+from airavata_scheduler.adapters.solver.child import ChildSolver
 from airavata_scheduler.adapters.storage.posix import PosixStorage
 from airavata_scheduler.adapters.vault.embedded import EmbeddedVault
 from airavata_scheduler.platform.domain.errors import NotFoundError
 from airavata_scheduler.platform.domain.messages import StorageLocation
-from airavata_scheduler.platform.interfaces import DataMover
+from airavata_scheduler.platform.interfaces import Alarm, DataMover
 from airavata_scheduler.platform.ports.repository import Fence, ReportOutcome
 from airavata_scheduler.platform.ports.storage import Storage
 from airavata_scheduler.platform.services.data import DataMoverService
 from airavata_scheduler.platform.services.explain import Explainer
 from airavata_scheduler.platform.services.identity import Identity, IdentitySettings
 from airavata_scheduler.platform.services.orchestrator import ExperimentOrchestratorService
+from airavata_scheduler.platform.services.preview import Previewer
 from airavata_scheduler.platform.services.registry import ResourceRegistryService
 from airavata_scheduler.platform.services.scheduler import TaskSchedulerService
 from airavata_scheduler.platform.services.vault import CredentialVaultService
@@ -80,9 +81,18 @@ def default_storage(settings: Settings) -> StorageLocation:
     return StorageLocation(DEFAULT_STORAGE, "posix", str(settings.storage_dir))
 
 
-def task_scheduler(stores: Stores, fence: Fence, on_advance: Callable[[ReportOutcome], None]) -> TaskSchedulerService:
+async def _unheeded(_: Sequence[Alarm]) -> None:
+    """Where nobody listens to alarms."""
+
+
+def task_scheduler(
+    stores: Stores,
+    fence: Fence,
+    on_advance: Callable[[ReportOutcome], None],
+    heed: Callable[[Sequence[Alarm]], Awaitable[None]] = _unheeded,
+) -> TaskSchedulerService:
     """The service behind the `TaskScheduler` actor."""
-    return TaskSchedulerService(stores.tasks, fence, ChildSolver(), stores.storage, stores.clock, on_advance)
+    return TaskSchedulerService(stores.tasks, fence, ChildSolver(), stores.storage, stores.clock, on_advance, heed)
 
 
 def worker_lifecycle(
@@ -106,7 +116,7 @@ def experiment_orchestrator(
     stores: Stores,
     fence: Fence,
     mover: DataMover,
-    plan: Callable[[], Awaitable[Mapping[str, Any]]],
+    explain: Callable[[int], Awaitable[Mapping[str, Any]]],
     wake_scheduler: Callable[[], None],
     notify_canceled: Callable[[Sequence[int]], Awaitable[None]],
 ) -> ExperimentOrchestratorService:
@@ -116,11 +126,12 @@ def experiment_orchestrator(
         stores.tasks,
         stores.queries,
         mover,
-        Explainer(stores.queries, stores.tasks, stores.clock, plan),
+        Explainer(stores.queries, stores.clock, explain),
         fence,
         stores.clock,
         wake_scheduler=wake_scheduler,
         notify_canceled=notify_canceled,
+        previewer=Previewer(stores.tasks, ChildSolver()),
     )
 
 

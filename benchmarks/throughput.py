@@ -138,7 +138,7 @@ class NoopPlatform:
         self.scheduler = bootstrap.task_scheduler(stores, scheduling, lambda _: None)
         self.lifecycle = bootstrap.worker_lifecycle(stores, living, lambda: None, lambda _: None)
         self.orchestrator = bootstrap.experiment_orchestrator(
-            stores, orchestrating, bootstrap.data_mover(stores), self.scheduler.current_plan, lambda: None, _nobody
+            stores, orchestrating, bootstrap.data_mover(stores), self.scheduler.explain, lambda: None, _nobody
         )
         for number in range(NOOP_WORKERS):
             hello = Hello(f"noop-{number}", "local", "localhost", "node", os.getpid(), "0", Capacity(cpu=1))

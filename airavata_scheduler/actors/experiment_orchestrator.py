@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from airavata_scheduler.actors.service import ServiceActor
 from airavata_scheduler.adapters.actor_calls.handles import nudge
 from airavata_scheduler.adapters.actor_calls.proxies import LifecycleProxy, MoverProxy, SchedulerProxy
 from airavata_scheduler.bootstrap import Stores, experiment_orchestrator
 from airavata_scheduler.platform.domain.views import ExperimentView, Explanation
-from airavata_scheduler.platform.interfaces import Derivation, Submission, Validation
+from airavata_scheduler.platform.interfaces import Alarm, Derivation, Submission, Validation
 from airavata_scheduler.platform.ports.repository import Fence
 from airavata_scheduler.platform.services.orchestrator import ExperimentOrchestratorService
 
@@ -28,13 +31,16 @@ class ExperimentOrchestrator(ServiceActor[ExperimentOrchestratorService]):
             stores,
             fence,
             MoverProxy(),
-            scheduler.current_plan,
+            scheduler.explain,
             wake_scheduler=nudge(scheduler.handle, "wake"),
             notify_canceled=notify_canceled,
         )
 
     async def validate(self, submission: Submission) -> Validation:
         return await (await self.service()).validate(submission)
+
+    async def preview(self, submission: Submission, frontier: bool) -> Mapping[str, Any]:
+        return await (await self.service()).preview(submission, frontier=frontier)
 
     async def submit(self, actor: str, submission: Submission) -> ExperimentView:
         return await (await self.service()).submit(actor, submission)
@@ -48,8 +54,8 @@ class ExperimentOrchestrator(ServiceActor[ExperimentOrchestratorService]):
     async def pause(self, actor: str, experiment: str, reason: str = "") -> ExperimentView:
         return await (await self.service()).pause(actor, experiment, reason)
 
-    async def resume(self, actor: str, experiment: str) -> ExperimentView:
-        return await (await self.service()).resume(actor, experiment)
+    async def resume(self, actor: str, experiment: str, budget: float | None = None) -> ExperimentView:
+        return await (await self.service()).resume(actor, experiment, budget)
 
     async def retry(self, actor: str, experiment: str) -> ExperimentView:
         return await (await self.service()).retry(actor, experiment)
@@ -62,6 +68,9 @@ class ExperimentOrchestrator(ServiceActor[ExperimentOrchestratorService]):
 
     async def explain(self, experiment: str, step: str | None, index: int | None) -> Explanation:
         return await (await self.service()).explain(experiment, step, index)
+
+    async def heed(self, alarms: Sequence[Alarm]) -> None:
+        await (await self.service()).heed(alarms)
 
     async def advance(self) -> None:
         await (await self.service()).advance()

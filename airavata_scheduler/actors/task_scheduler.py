@@ -7,7 +7,8 @@ from typing import Any
 
 from airavata_scheduler.actors.gauges import SchedulerGauges
 from airavata_scheduler.actors.service import ServiceActor
-from airavata_scheduler.adapters.actor_calls.handles import ORCHESTRATOR, ActorHandle, nudge
+from airavata_scheduler.adapters.actor_calls.handles import nudge
+from airavata_scheduler.adapters.actor_calls.proxies import OrchestratorProxy
 from airavata_scheduler.bootstrap import Stores, task_scheduler
 from airavata_scheduler.platform.domain.messages import Batch, Report
 from airavata_scheduler.platform.domain.request import Capacity
@@ -25,7 +26,8 @@ class TaskScheduler(ServiceActor[TaskSchedulerService]):
         self._gauges = SchedulerGauges()
 
     def build(self, stores: Stores, fence: Fence) -> TaskSchedulerService:
-        return task_scheduler(stores, fence, on_advance=nudge(ActorHandle(ORCHESTRATOR), "advance"))
+        orchestrator = OrchestratorProxy()
+        return task_scheduler(stores, fence, nudge(orchestrator.handle, "advance"), orchestrator.heed)
 
     async def ping(self) -> dict[str, Any]:
         """Also publishes what the dashboard shows."""
@@ -38,6 +40,9 @@ class TaskScheduler(ServiceActor[TaskSchedulerService]):
 
     async def current_plan(self) -> Mapping[str, Any]:
         return await (await self.service()).current_plan()
+
+    async def explain(self, step_id: int) -> Mapping[str, Any]:
+        return await (await self.service()).explain(step_id)
 
     async def claim(
         self,

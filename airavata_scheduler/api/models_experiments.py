@@ -19,7 +19,7 @@ Key = Annotated[str, Field(min_length=1, max_length=200)]
 StateName = Literal[
     "pending", "ready", "assigned", "staging", "running", "collecting", "succeeded", "failed", "skipped", "canceled"
 ]
-_DOCUMENT = {
+EXAMPLE_DOCUMENT = {
     "name": "square",
     "tasks": {"square": {"command": ["sh", "-c", "echo $((X * X))"], "task_inputs": {"X": "1..100"}}},
 }
@@ -36,7 +36,7 @@ def texts(parameters: Parameters | None) -> dict[str, str] | None:
 class NewExperiment(Asked):
     """An experiment document with files inlined, as YAML or JSON text or as an object."""
 
-    model_config = asked({"document": _DOCUMENT, "project": "default", "parameters": {"N": "10"}, "start": True})
+    model_config = asked({"document": EXAMPLE_DOCUMENT, "project": "default", "parameters": {"N": "10"}, "start": True})
     document: str | dict[str, Any]
     project: Annotated[str, Field(max_length=64)] = "default"
     parameters: Parameters | None = None
@@ -48,6 +48,13 @@ class Reason(Asked):
 
     model_config = asked({"reason": "wrong input file"})
     reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+class Resume(Asked):
+    """How to go on: with another budget, if one is given."""
+
+    model_config = asked({"budget": 25.0})
+    budget: Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)] | None = None
 
 
 class Derive(Asked):

@@ -66,13 +66,16 @@ def pause(
 def resume(
     context: typer.Context,
     experiment: RunArgument,
+    budget: Annotated[
+        float | None, typer.Option(metavar="AMOUNT", help="With another budget from now on.", min=0, show_default=False)
+    ] = None,
     watch: WatchOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go on after a pause."""
     session = Session(context, home, as_json)
-    _said(session, session.run(experiment).resume(), watch=watch)
+    _said(session, session.run(experiment).resume(budget), watch=watch)
 
 
 def retry(

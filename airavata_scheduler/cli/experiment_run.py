@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from airavata_scheduler.cli.experiment_plan import describe_point, point_of, show_plan
 from airavata_scheduler.cli.options import (
+    FileArgument,
     HomeOption,
     JsonOption,
     ParamOption,
@@ -17,14 +18,11 @@ from airavata_scheduler.cli.options import (
     RunArgument,
     WatchOption,
     parse_pairs,
+    read_document,
 )
 from airavata_scheduler.cli.output import print_table, text
 from airavata_scheduler.cli.session import Session
 from airavata_scheduler.cli.watching import watch_until_end
-
-FileArgument = Annotated[
-    str, typer.Argument(metavar="FILE", help="The experiment document, YAML or JSON; `-` reads standard input.")
-]
 
 
 def register_running(app: typer.Typer) -> None:
@@ -40,8 +38,19 @@ def run(
     project: ProjectOption = None,
     watch: WatchOption = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", metavar="", help="Check the document and show what it amounts to; run nothing.")
+        bool,
+        typer.Option("--dry-run", metavar="", help="Check the document and show what it amounts to, and its plan."),
     ] = False,
+    plan: Annotated[
+        int | None,
+        typer.Option(
+            "--plan",
+            metavar="N",
+            min=1,
+            help="Take plan N of the frontier of cost and time; see `airavata experiment plan`.",
+            show_default=False,
+        ),
+    ] = None,
     draft: Annotated[bool, typer.Option("--draft", metavar="", help="Store it without starting it.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -53,11 +62,16 @@ def run(
     session = Session(context, home, as_json)
     if watch and draft:
         raise typer.BadParameter("a draft does not run, so there is nothing to watch", param_hint="--watch")
-    document, parameters = _document(file), parse_pairs(param)
+    document, parameters = read_document(file), parse_pairs(param)
     if dry_run:
-        _show_validation(session, session.client.validate(document, project=project, parameters=parameters))
+        _dry_run(session, document, project, parameters)
         return
-    submitted = session.client.submit(document, project=project, parameters=parameters, start=not draft)
+    point = None
+    if plan is not None:
+        found = session.client.plan(document, frontier=True, project=project, parameters=parameters)
+        point = point_of(found, plan)
+        session.say(describe_point(point))
+    submitted = session.client.submit(document, project=project, parameters=parameters, start=not draft, point=point)
     state = submitted.state
     session.say(f"Experiment {state['id']} ({state['name']}, {state['tasks']['total']} tasks) is {state['status']}.")
     if watch:
@@ -78,8 +92,19 @@ def validate(
 ) -> None:
     """Check a document: every problem at once, with its place and a remedy. Runs and stores nothing."""
     session = Session(context, home, as_json)
-    found = session.client.validate(_document(file), project=project, parameters=parse_pairs(param))
+    found = session.client.validate(read_document(file), project=project, parameters=parse_pairs(param))
     _show_validation(session, found)
+    session.result(found)
+
+
+def _dry_run(session: Session, document: Path | str, project: str | None, parameters: dict[str, str]) -> None:
+    found = session.client.validate(document, project=project, parameters=parameters)
+    planned = session.client.plan(document, project=project, parameters=parameters)
+    _show_validation(session, found)
+    if not session.as_json:
+        session.say()
+        show_plan(session, planned)
+    session.result({**found, "plan": planned})
 
 
 def schema(
@@ -131,16 +156,6 @@ def watch(
     watch_until_end(session, session.patient_run(experiment))
 
 
-def _document(file: str) -> Path | str:
-    if file == "-":
-        return sys.stdin.read()
-    path = Path(file)
-    if not path.is_file():
-        what = "is a directory" if path.is_dir() else "does not exist"
-        raise typer.BadParameter(f"{file} {what}", param_hint="FILE")
-    return path
-
-
 def _show_validation(session: Session, found: dict[str, Any]) -> None:
     session.say(f"{found['name']}: the document is valid and makes {found['n_tasks']} tasks.")
     for warning in found.get("warnings") or ():
@@ -148,7 +163,6 @@ def _show_validation(session: Session, found: dict[str, Any]) -> None:
     columns = {"STEP": "name", "TASKS": "n", "NEEDS": "needs", "EACH TASK TAKES": "request", "FIRST TASK": "first"}
     if not session.as_json:
         print_table(found["steps"], {key: _shown(name) for key, name in columns.items()}, empty="It has no steps.")
-    session.result(found)
 
 
 def _shown(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,9 @@ JsonOption = Annotated[
 ]
 RunArgument = Annotated[
     str, typer.Argument(metavar="ID", help="An experiment: its id, the beginning of it, or `last` for the newest.")
+]
+FileArgument = Annotated[
+    str, typer.Argument(metavar="FILE", help="The experiment document, YAML or JSON; `-` reads standard input.")
 ]
 ParamOption = Annotated[
     list[str] | None,
@@ -53,3 +57,14 @@ def parse_pairs(pairs: list[str] | None, option: str = "--param") -> dict[str, s
             raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint=option)
         parsed[name.strip()] = value
     return parsed
+
+
+def read_document(file: str) -> Path | str:
+    """The file, or the text on standard input; a usage error if there is no such file."""
+    if file == "-":
+        return sys.stdin.read()
+    path = Path(file)
+    if not path.is_file():
+        what = "is a directory" if path.is_dir() else "does not exist"
+        raise typer.BadParameter(f"{file} {what}", param_hint="FILE")
+    return path

@@ -12,7 +12,7 @@ from airavata_scheduler.client.administration import Projects, Resources, Users,
 from airavata_scheduler.client.errors import InvalidRequestError, NotFoundError
 from airavata_scheduler.client.paging import pages
 from airavata_scheduler.client.run import Run
-from airavata_scheduler.client.submission import Document, submission_body
+from airavata_scheduler.client.submission import Document, submission_body, with_point
 from airavata_scheduler.client.target import find_target, read_config
 from airavata_scheduler.client.transport import Transport
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import httpx
 
 _MOST_SEARCHED = 100_000
+_PLAN_TIMEOUT_S = 120.0  #: a frontier is some dozens of plans
 
 
 class Client:
@@ -66,16 +67,20 @@ class Client:
         start: bool = True,
         idempotency_key: str | None = None,
         base_dir: Path | None = None,
+        point: Mapping[str, Any] | None = None,
     ) -> Run:
         """Hand over an experiment: an `Experiment`, a document as a mapping or text, or the `Path` of a file.
 
         An answer that got lost is asked for again and never makes a second experiment; `idempotency_key` extends that
         to calls of your own. `parameters` replace values of the document's parameters; `start=False` leaves a draft.
+        `point` is a plan of the frontier that `plan` found: its objective and budget become the experiment's.
         Raises `InvalidDocumentError` with every problem.
         """
         body = submission_body(
             document, base_dir=base_dir, project=project or self.project, parameters=parameters, start=start
         )
+        if point is not None:
+            body["document"] = with_point(body["document"], point)
         key = idempotency_key or str(uuid4())
         state = self.transport.json(
             "POST", "/experiments", json=body, headers={"Idempotency-Key": key}, repeatable=True
@@ -93,6 +98,29 @@ class Client:
         """What a document amounts to: `name`, `n_tasks`, `steps`, `warnings`. Stores nothing; errors as of `submit`."""
         body = submission_body(document, base_dir=base_dir, project=project or self.project, parameters=parameters)
         answer: dict[str, Any] = self.transport.json("POST", "/experiments/validate", json=body, repeatable=True)
+        return answer
+
+    def plan(
+        self,
+        document: Document,
+        *,
+        frontier: bool = False,
+        project: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        base_dir: Path | None = None,
+    ) -> dict[str, Any]:
+        """What would run where, until when and for how much, if it were submitted now. Stores nothing.
+
+        `finish_s` with `finish_low_s` and `finish_high_s`, `cost`, `moved_bytes`, `deadline_risk`, `steps`,
+        `resources`; with `frontier` also the plans from the fastest to the cheapest, any of which `submit(…, point=…)`
+        takes.
+        """
+        body = submission_body(document, base_dir=base_dir, project=project or self.project, parameters=parameters)
+        body = {**body, "frontier": frontier}
+        del body["start"]
+        answer: dict[str, Any] = self.transport.json(
+            "POST", "/experiments/plan", json=body, repeatable=True, timeout_s=_PLAN_TIMEOUT_S
+        )
         return answer
 
     def schema(self) -> dict[str, Any]:

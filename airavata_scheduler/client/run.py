@@ -207,9 +207,9 @@ class Run:
         """Start no further task; running ones go on."""
         return self._command("pause", reason=reason)
 
-    def resume(self) -> Self:
-        """Go on after a pause."""
-        return self._command("resume")
+    def resume(self, budget: float | None = None) -> Self:
+        """Go on after a pause, with another budget if one is given."""
+        return self._command("resume", **({} if budget is None else {"budget": budget}))
 
     def retry(self) -> Self:
         """Try again what failed, and what was skipped because of it."""

@@ -38,6 +38,13 @@ def submission_body(
     return body
 
 
+def with_point(document: str | Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with the objective and the budget of a plan of the frontier."""
+    written = _mapping(document) if isinstance(document, str) else document
+    chosen = {"objective": point["objective"], "budget": point["budget"]}
+    return {**plain(written), **{name: value for name, value in chosen.items() if value is not None}}
+
+
 def _content(document: Document, base_dir: Path | None) -> Any:
     folder = document.parent if isinstance(document, Path) else base_dir or Path.cwd()
     if isinstance(document, Experiment):

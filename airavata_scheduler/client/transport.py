@@ -79,12 +79,16 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         repeatable: bool | None = None,
         patience_s: float | None = None,
+        timeout_s: float | None = None,
     ) -> httpx.Response:
         """One request; tried again while nothing answers if that cannot do a thing twice (`repeatable`).
 
-        Raises the `ApiError` that the answer stands for. 304 is an answer like any other.
+        `timeout_s`: how long the answer may take, where that is long. Raises the `ApiError` that it stands for. 304 is an
+        answer like any other.
         """
-        with self._opened(method, path, params, json, headers, repeatable, patience_s, whole=True) as response:
+        with self._opened(
+            method, path, params, json, headers, repeatable, patience_s, whole=True, read_timeout_s=timeout_s
+        ) as response:
             return response
 
     @contextmanager

@@ -56,11 +56,29 @@ class Validation:
     warnings: tuple[str, ...] = ()
 
 
+BUDGET_EXHAUSTED = "experiment.budget_exhausted"
+DEADLINE_AT_RISK = "experiment.deadline_at_risk"
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What the scheduler noticed about a limit of an experiment; ``kind`` is that of the event."""
+
+    kind: str  #: BUDGET_EXHAUSTED or DEADLINE_AT_RISK
+    experiment: str
+    reason: str  #: a sentence for people
+    data: Mapping[str, Any]
+
+
 class ExperimentOrchestrator(Protocol):
     """Experiments from document to end."""
 
     async def validate(self, submission: Submission) -> Validation:
         """Check everything, store nothing. Raises InvalidDocumentError with every problem."""
+        ...
+
+    async def preview(self, submission: Submission, *, frontier: bool = False) -> Mapping[str, Any]:
+        """What would happen if it were submitted now, as JSON; with the frontier of cost and time. Stores nothing."""
         ...
 
     async def submit(self, actor: str, submission: Submission) -> ExperimentView:
@@ -79,7 +97,9 @@ class ExperimentOrchestrator(Protocol):
         """No task of it is started any more; running ones go on."""
         ...
 
-    async def resume(self, actor: str, experiment: str) -> ExperimentView: ...
+    async def resume(self, actor: str, experiment: str, budget: float | None = None) -> ExperimentView:
+        """PAUSED -> RUNNING, with another budget if one is given."""
+        ...
 
     async def retry(self, actor: str, experiment: str) -> ExperimentView:
         """Failed tasks, and what was skipped or canceled because of them, are tried again."""
@@ -95,6 +115,10 @@ class ExperimentOrchestrator(Protocol):
 
     async def explain(self, experiment: str, step: str | None = None, index: int | None = None) -> Explanation:
         """Why it waits, or how it ended."""
+        ...
+
+    async def heed(self, alarms: Sequence[Alarm]) -> None:
+        """Pause what has spent its budget, announce deadlines in danger; each alarm may be raised again."""
         ...
 
 
@@ -122,6 +146,13 @@ class TaskScheduler(Protocol):
 
     async def current_plan(self) -> Mapping[str, Any]:
         """The plan in force, as JSON."""
+        ...
+
+    async def explain(self, step_id: int) -> Mapping[str, Any]:
+        """Where the tasks of a step may run and why not elsewhere, by the plan in force, as JSON.
+
+        Empty while no plan knows the step.
+        """
         ...
 
 

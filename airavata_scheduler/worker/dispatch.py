@@ -24,6 +24,10 @@ _MOST_AHEAD = 256
 _LONG_S = 0.5
 #: Work that is kept here, so that the slots never wait for the platform.
 _PREFETCH_S = 1.0
+#: Tasks shorter than this end so often that their reports wait for each other a little longer.
+_SHORT_S = 0.03
+_PATIENCE_S = 0.05
+_PATIENCE_SHORT_S = 0.2
 MOST_HELD = 400
 _MOST_SLOTS = 512
 _SMOOTHING = 0.2
@@ -97,6 +101,10 @@ class Dispatcher:
         # A claim costs a transaction: with much prefetched it waits until it is worth it.
         enough = 0.5 * factor * self.capacity.cpu if factor >= 2 else 1e-9
         return room, max(0, MOST_HELD - self.held) if room.cpu >= min(enough, self.capacity.cpu * factor) else 0
+
+    def patience_s(self) -> float:
+        """How long the end of a task may wait for others to be reported with: many short ones share a transaction."""
+        return _PATIENCE_S if self._mean_s is None or self._mean_s > _SHORT_S else _PATIENCE_SHORT_S
 
     def place(self) -> list[Assignment]:
         """Assignments for everything that can be sent now."""

@@ -253,16 +253,20 @@ class Lane:
 
     def cancel(self, wanted: Callable[[Identity], bool]) -> None:
         """Cancel what is queued or running here and wanted."""
+        self.withdraw(wanted, "canceled before it started")
+        if self.identity and wanted(self.identity) and not self._verdict:
+            self._terminate("canceled", time.monotonic())
+
+    def withdraw(self, wanted: Callable[[Identity], bool], message: str) -> None:
+        """Take what is queued here and wanted out again."""
         kept: deque[tuple[Task, tuple[int, ...]]] = deque()
         for task, gpus in self.queue:
             if not wanted(task[:3]):
                 kept.append((task, gpus))
                 continue
-            outcome = (CANCELED, "canceled", "canceled before it started", None, None, 0.0, 0.0, 0.0, 0, *[None] * 4)
+            outcome = (CANCELED, "canceled", message, None, None, 0.0, 0.0, 0.0, 0, *[None] * 4)
             self.host.emit(("done", self.number, task[:3], outcome))
         self.queue = kept
-        if self.identity and wanted(self.identity) and not self._verdict:
-            self._terminate("canceled", time.monotonic())
 
     def _terminate(self, verdict: str, now: float) -> None:
         self._verdict = verdict

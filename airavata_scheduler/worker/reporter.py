@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from airavata_scheduler.platform.domain.messages import ChannelUnavailableError, Report
 from airavata_scheduler.platform.domain.states import TaskState
 from airavata_scheduler.worker.channel import Channel
 
-BATCH = 256
-FLUSH_S = 0.05
+BATCH = 400
 FIRST_BACKOFF_S = 0.1
 MOST_BACKOFF_S = 5.0
 
 
 class Reporter:
-    """Belongs to one registration of the worker."""
+    """Belongs to one registration of the worker. ``patience_s`` says how long a report may wait for others."""
 
-    def __init__(self, channel: Channel, worker_id: int) -> None:
+    def __init__(self, channel: Channel, worker_id: int, patience_s: Callable[[], float]) -> None:
         self._channel = channel
+        self._patience_s = patience_s
         self._worker_id = worker_id
         self._pending: deque[Report] = deque()
         self._arrived = asyncio.Event()
@@ -41,12 +42,17 @@ class Reporter:
         if len(self._pending) >= BATCH:
             self._full.set()
 
+    def hurry(self) -> None:
+        """Nothing more will come soon: send what is there."""
+        if self._pending:
+            self._full.set()
+
     async def run(self) -> None:
         """Send for ever. Raises WorkerGoneError."""
         while True:
             await self._arrived.wait()
             try:
-                async with asyncio.timeout(FLUSH_S):
+                async with asyncio.timeout(self._patience_s()):
                     await self._full.wait()
             except TimeoutError:
                 pass

@@ -43,6 +43,7 @@ from airavata_scheduler.worker.workdir import remove_tree
 _IDLE_CLAIM_S = 20.0
 _BUSY_CLAIM_S = 1.0
 _LEAST_HEARTBEAT_S = 0.05
+_TELL_HELD_S = 10.0
 _KEPT_PROGRAMS = 256
 _COLLECTORS = 2
 
@@ -78,7 +79,7 @@ class Session:
         self._fsync = fsync
         self._spawners = Spawners(settings, hello.capacity, self._received, self._spawner_died)
         self._dispatcher = Dispatcher(hello.capacity, settings.gpu_ids, self._spawners.count)
-        self._reporter = Reporter(channel, welcome.worker_id)
+        self._reporter = Reporter(channel, welcome.worker_id, self._dispatcher.patience_s)
         self._collecting: dict[asyncio.Future[None], Identity] = {}
         self._live: dict[Identity, tuple[Extent, Extent]] = {}
         self._threads = ThreadPoolExecutor(_COLLECTORS, thread_name_prefix="airavata-collect")
@@ -146,8 +147,11 @@ class Session:
     # ----------------------------------------------------------------------------------------------------------- loops
 
     async def _claim(self) -> None:
-        """After a claim whose answer got lost, the next one says what is held: the platform takes the rest back."""
-        backoff_s = 0.0
+        """Claim, and say what is held: after an error, when it is nothing, and now and then.
+
+        The platform then takes back whatever an answer that got lost was about.
+        """
+        backoff_s, told_at = 0.0, _clock_s()
         while True:
             self._changed.clear()
             free, most = self._dispatcher.wanted()
@@ -156,7 +160,11 @@ class Session:
                 continue
             wait_s = _BUSY_CLAIM_S if self._dispatcher.held else _IDLE_CLAIM_S
             await asyncio.sleep(backoff_s)
-            held = self._identities() if backoff_s else None
+            held: list[Identity] | None = self._identities()
+            if held and not backoff_s and _clock_s() - told_at < _TELL_HELD_S:
+                held = None
+            else:
+                told_at = _clock_s()
             try:
                 self._take(await self._channel.claim(self._worker_id, free, most, wait_s, held))
                 backoff_s = 0.0
@@ -214,6 +222,8 @@ class Session:
             self._end(Ending.LOST)
         if directives.drain:
             self.drain()
+        if directives.recall_steps:
+            self._recall(set(directives.recall_steps))
         wanted = set(directives.cancel)
         steps = set(directives.cancel_steps)
         if not wanted and not steps:
@@ -221,6 +231,12 @@ class Session:
         for identity in self._dispatcher.withdraw(lambda identity: identity in wanted or identity[0] in steps):
             self._reporter.add(failed_report(identity, Cause.CANCELED, "canceled before it started"))
         self._spawners.broadcast([("cancel", list(wanted)), ("cancel_steps", list(steps))])
+        self._changed.set()
+
+    def _recall(self, steps: set[int]) -> None:
+        for identity in self._dispatcher.withdraw(lambda identity: identity[0] in steps):
+            self._reporter.add(failed_report(identity, Cause.CANCELED, "given back before it started"))
+        self._spawners.broadcast([("recall_steps", list(steps))])
         self._changed.set()
 
     # -------------------------------------------------------------------------------------------- to and from spawners
@@ -265,6 +281,8 @@ class Session:
             else:
                 self._reporter.add(report)
         self._place()
+        if not self._dispatcher.held:
+            self._reporter.hurry()
 
     def _spawner_died(self, spawner: int, message: str) -> None:
         for identity, gpus in self._dispatcher.lose_spawner(spawner):

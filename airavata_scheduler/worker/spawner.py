@@ -192,6 +192,11 @@ class Spawner:
         for lane in self._lanes.values():
             lane.cancel(lambda identity: identity[0] in wanted)
 
+    def _on_recall_steps(self, step_ids: list[int]) -> None:
+        wanted = set(step_ids)
+        for lane in self._lanes.values():
+            lane.withdraw(lambda identity: identity[0] in wanted, "given back before it started")
+
 
 def _exit_code(path: str) -> int:
     pid = os.posix_spawn(path, [path], {}, setsigmask=[], setsigdef=[signal.SIGPIPE])

@@ -46,6 +46,7 @@ class World:
 
     def __init__(self) -> None:
         self.retries: dict[int, RetryPolicy] = {}
+        self.experiment_of: dict[int, str] = {}
 
     async def open(self) -> None:
         self.fence = await self.leases.take("task-scheduler", "test", 10)
@@ -59,6 +60,7 @@ class World:
         new = NewExperiment(name, "admin", "default", compiled, {"name": name}, start, idempotency_key=key)
         await self.experiments.insert(new)
         ids = await self.step_ids(name)
+        self.experiment_of.update(dict.fromkeys(ids, name))
         self.retries.update(dict(zip(ids, (s.retry for s in steps), strict=False)))
         return ids
 
@@ -67,7 +69,9 @@ class World:
 
     async def end(self, keys: list[TaskKey], state: TaskState = TaskState.SUCCEEDED, **more: Any) -> Any:
         reports = [Report(*key, state=state, started_at=1e9, wall_s=1.0, cpu_s=0.5, **more) for key in keys]
-        contexts = {i: ReportContext(self.retries[i], 1.0, 0.0) for i in {key[0] for key in keys}}
+        contexts = {
+            i: ReportContext(self.experiment_of[i], self.retries[i], 1.0, 0.0) for i in {key[0] for key in keys}
+        }
         return await self.tasks.report(self.worker, reports, contexts, FREE)
 
     async def step_ids(self, experiment: str) -> list[int]:

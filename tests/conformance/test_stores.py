@@ -13,6 +13,7 @@ from airavata_scheduler.platform.domain.messages import Hello, Output, StorageLo
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
 from airavata_scheduler.platform.domain.sweep import Sweep
+from airavata_scheduler.platform.ports.repository import WorkerOrders
 
 World = Any  # see conftest.py
 
@@ -140,7 +141,7 @@ async def test_cancel_is_independent_of_size_and_late_reports_change_nothing(wor
     assert await world.experiments.cancel("e", "enough") == (ExperimentState.CANCELED, [world.worker])
     assert await world.counts(a) == {"canceled": 1_000_000}
     assert await world.experiments.holding("e") == 3
-    assert await world.workers.renew_worker(world.worker, 30) == (False, held)
+    assert await world.workers.renew_worker(world.worker, 30) == WorkerOrders(canceled=tuple(held))
     assert await world.claim(a, 5) == []
     assert (await world.end(held[:1])).stale == []
     assert (await world.end(held[1:], TaskState.CANCELED)).stale == []
@@ -287,7 +288,7 @@ async def test_a_lease_that_ran_out_unseen_can_still_be_renewed(world: World) ->
     (a,) = await world.submit("e", step(0, 1))
     held = await world.claim(a, 1)
     await world.end_lease(world.worker)
-    assert await world.workers.renew_worker(world.worker, 30) == (False, [])
+    assert await world.workers.renew_worker(world.worker, 30) == WorkerOrders()
     assert (await world.end(held)).stale == []
 
 
@@ -297,7 +298,7 @@ async def test_a_draining_worker_claims_nothing_and_a_leaving_one_gives_back(wor
     await world.end(held[:1], TaskState.RUNNING)
     await world.workers.drain_worker(world.worker)
     assert await world.claim(a, 1) == []
-    assert await world.workers.renew_worker(world.worker, 30) == (True, [])
+    assert await world.workers.renew_worker(world.worker, 30) == WorkerOrders(draining=True)
     assert [w.draining for w in (await world.tasks.planning_state()).workers] == [True]
     assert await world.workers.remove_worker(world.worker) == 2
     assert await world.workers.remove_worker(world.worker) == 0
@@ -364,3 +365,16 @@ async def test_storages_are_told_in_order(world: World) -> None:
     for name in ("b", "a", "b"):
         await world.workers.ensure_storage(StorageLocation(name, "posix", f"/{name}"))
     assert [s.root for s in await world.workers.storages()] == ["/a", "/b"]
+
+
+async def test_a_pause_recalls_what_was_claimed_ahead_and_leaves_what_runs(world: World) -> None:
+    (a,) = await world.submit("e", step(0, 3))
+    held = await world.claim(a, 2)
+    await world.end(held[:1], TaskState.RUNNING)
+    await world.experiments.pause("e", "lunch")
+    assert await world.workers.renew_worker(world.worker, 30) == WorkerOrders(recalled=(a,))
+    await world.end(held[1:], TaskState.CANCELED)
+    assert await world.workers.renew_worker(world.worker, 30) == WorkerOrders()
+    assert await world.counts(a) == {"ready": 2, "running": 1}
+    await world.experiments.resume("e")
+    assert await world.claim(a, 3) == [(a, 1, 2), (a, 2, 1)]

@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidTag
 
 from airavata_scheduler.adapters.memory.vault import MemoryVault
 from airavata_scheduler.adapters.persistence.engine import create_engine
+from airavata_scheduler.adapters.persistence.secret_store import PostgresSecretStore
 from airavata_scheduler.adapters.vault.embedded import EmbeddedVault
 from airavata_scheduler.platform.domain.errors import NotFoundError
 from airavata_scheduler.platform.ports.vault import Vault
@@ -21,7 +22,7 @@ async def vault(request: pytest.FixtureRequest) -> AsyncIterator[Vault]:
         yield MemoryVault()
         return
     engine = create_engine(request.getfixturevalue("database"))
-    yield EmbeddedVault(engine, bytes(32))
+    yield EmbeddedVault(PostgresSecretStore(engine), bytes(32))
     await engine.dispose()
 
 
@@ -46,7 +47,7 @@ async def test_what_was_given_out_changes_nothing_inside(vault: Vault) -> None:
 
 async def test_the_database_sees_no_secret_and_a_moved_row_does_not_open(database: str) -> None:
     engine = create_engine(database)
-    vault = EmbeddedVault(engine, bytes(range(32)))
+    vault = EmbeddedVault(PostgresSecretStore(engine), bytes(range(32)))
     await vault.put("mine", {"password": "in the clear"})
     async with engine.begin() as connection:
         sealed = (await connection.execute(sa.text("SELECT sealed FROM secrets WHERE path = 'mine'"))).scalar_one()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,7 +64,11 @@ class Served(Bench):
         await workers.ensure_storage(HERE)
         leases = MemoryLeases(database)
         self.scheduler = TaskSchedulerService(
-            tasks, await leases.take("s", "", 1), InProcessSolver(), MemoryStorage(), clock
+            tasks,
+            await leases.take("s", "", 1),
+            InProcessSolver(lambda limits: replace(limits, solver="greedy")),
+            MemoryStorage(),
+            clock,
         )
         woken: set[asyncio.Task[None]] = set()
         lifecycle = WorkerLifecycleService(
@@ -101,7 +106,7 @@ async def test_a_worker_registers_claims_and_reports(bench: Bench) -> None:
     welcome = await bench.channel.register(hello())
     assert (welcome.storages, welcome.lease_s, welcome.heartbeat_s) == ((HERE,), 10.0, 2.0)
     await bench.submit(3)
-    batch = await bench.channel.claim(welcome.worker_id, TWO, 100, 10.0)
+    batch = await bench.channel.claim(welcome.worker_id, TWO, 100, 60.0)
     assert [(launch.index, launch.attempt, launch.parameters) for launch in batch.launches] == [
         (0, 1, {"X": 0}),
         (1, 1, {"X": 1}),
@@ -111,14 +116,14 @@ async def test_a_worker_registers_claims_and_reports(bench: Bench) -> None:
     ended = [Report(step_id, i, 1, TaskState.SUCCEEDED) for i in (0, 1)]
     assert await bench.channel.report(welcome.worker_id, ended) == []
     assert await bench.channel.report(welcome.worker_id, ended) == [(step_id, 0, 1), (step_id, 1, 1)]
-    (last,) = (await bench.channel.claim(welcome.worker_id, TWO, 100, 10.0)).launches
+    (last,) = (await bench.channel.claim(welcome.worker_id, TWO, 100, 60.0)).launches
     assert last.index == 2
 
 
 async def test_no_more_is_handed_out_than_was_asked_for(bench: Bench) -> None:
     welcome = await bench.channel.register(hello())
     await bench.submit(5)
-    assert len((await bench.channel.claim(welcome.worker_id, TWO, 1, 10.0)).launches) == 1
+    assert len((await bench.channel.claim(welcome.worker_id, TWO, 1, 60.0)).launches) == 1
     assert (await bench.channel.claim(welcome.worker_id, Capacity(cpu=0.5), 9, 0.01)).launches == ()
 
 
@@ -133,20 +138,20 @@ async def test_a_claim_waits_for_work_and_comes_back_empty_without(bench: Bench)
 async def test_a_successor_of_the_same_name_gets_the_tasks_and_the_predecessor_nothing(bench: Bench) -> None:
     first = await bench.channel.register(hello())
     await bench.submit(1)
-    (held,) = (await bench.channel.claim(first.worker_id, TWO, 9, 10.0)).launches
+    (held,) = (await bench.channel.claim(first.worker_id, TWO, 9, 60.0)).launches
     second = await bench.channel.register(hello())
     assert second.worker_id != first.worker_id
     with pytest.raises(WorkerGoneError):
         await bench.channel.heartbeat(first.worker_id, TWO, 0, 0.0)
-    (again,) = (await bench.channel.claim(second.worker_id, TWO, 9, 10.0)).launches
+    (again,) = (await bench.channel.claim(second.worker_id, TWO, 9, 60.0)).launches
     assert (again.index, again.attempt) == (held.index, held.attempt + 1)
 
 
 async def test_a_goodbye_gives_back_and_a_heartbeat_renews(bench: Bench) -> None:
     first, second = await bench.channel.register(hello("a")), await bench.channel.register(hello("b"))
     await bench.submit(1)
-    await bench.channel.claim(first.worker_id, TWO, 9, 10.0)
+    await bench.channel.claim(first.worker_id, TWO, 9, 60.0)
     directives = await bench.channel.heartbeat(first.worker_id, TWO, 1, 0.0)
     assert (directives.lease_s, directives.cancel, directives.drain) == (10.0, (), False)
     await bench.channel.goodbye(first.worker_id)
-    assert len((await bench.channel.claim(second.worker_id, TWO, 9, 10.0)).launches) == 1
+    assert len((await bench.channel.claim(second.worker_id, TWO, 9, 60.0)).launches) == 1

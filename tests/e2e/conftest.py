@@ -52,6 +52,7 @@ class Platform:
         self.documents.mkdir(exist_ok=True)
         self.port = free_port(exclude=set())
         self.experiments: list[str] = []
+        self._tokens: dict[tuple[str, str], str] = {}
 
     # ---------------------------------------------------------------------------------------------- the command
 
@@ -156,12 +157,18 @@ class Platform:
         """Name and password of the generated administrator."""
         return {k: v for k, v in json.loads((self.home / "secrets/admin.json").read_text()).items() if k != "url"}
 
+    def login(self, username: str, password: str) -> dict[str, Any]:
+        """New tokens of a user; not to be done often, as the platform limits it."""
+        body = {"username": username, "password": password}
+        found: dict[str, Any] = httpx.post(f"{self.url}/auth/login", json=body, timeout=30).raise_for_status().json()
+        return found
+
     def api(self, username: str | None = None, password: str = "") -> httpx.Client:
-        """A client that is logged in, as the administrator unless somebody else is named."""
-        admin = self.admin()
-        body = {"username": username or admin["username"], "password": password or admin["password"]}
-        tokens = httpx.post(f"{self.url}/auth/login", json=body, timeout=30).raise_for_status().json()
-        headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+        """A client of a user who logs in once; the administrator unless somebody else is named."""
+        who = (username, password) if username else (self.admin()["username"], self.admin()["password"])
+        if who not in self._tokens:
+            self._tokens[who] = self.login(*who)["access_token"]
+        headers = {"Authorization": f"Bearer {self._tokens[who]}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=30)
 
 

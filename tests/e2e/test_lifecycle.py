@@ -110,6 +110,7 @@ def test_pause_and_resume(platform: Platform, wait_until: Wait) -> None:
     wait_until(lambda: platform.counts(experiment)["succeeded"] >= 2, 30)
     assert platform.experiment("pause", experiment, "--reason", "lunch")["status"] == "PAUSED"
     wait_until(lambda: not platform.tasks_alive(experiment), 15)
+    wait_until(lambda: not any(platform.counts(experiment)[state] for state in ("running", "collecting")), 15)
     counts = platform.counts(experiment)
     assert 0 < counts["succeeded"] < 30
     # Nothing moves while another experiment gets the slots.

@@ -139,7 +139,7 @@ def _check(platform: Platform, experiment: str, folder: Path, n: int) -> list[st
 
 
 def test_node_joins_while_a_sweep_runs(platform: Platform, machine: Machine, tmp_path: Path, wait_until: Wait) -> None:
-    n = 80
+    n = 60
     experiment = platform.submit(_DOCUMENT.format(name="join", n=n, seconds=0.5))
     machine.join()
     wait_until(lambda: bool(machine.live()), _JOINED_S)

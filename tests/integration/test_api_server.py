@@ -87,8 +87,8 @@ class StandIns:
         await self._store.pause(experiment, reason)
         return await self._queries.experiment(experiment)
 
-    async def resume(self, actor: str, experiment: str) -> ExperimentView:
-        await self._store.resume(experiment)
+    async def resume(self, actor: str, experiment: str, budget: float | None = None) -> ExperimentView:
+        await self._store.resume(experiment, budget)
         return await self._queries.experiment(experiment)
 
     async def retry(self, actor: str, experiment: str) -> ExperimentView:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from airavata_scheduler.adapters.persistence.driver import copy_rows, json_text
+from airavata_scheduler.adapters.persistence.driver import copy_field, copy_text, json_text
 from airavata_scheduler.adapters.persistence.engine import create_engine
 
 STRANGE = {"nan": float("nan"), "deep": [{"inf": float("inf")}], "nul": "a\0b", "half": "\ud800", "line": "x\ty\n\\N\r"}
@@ -16,7 +16,7 @@ async def test_strange_values_survive_the_way_into_the_database(own_database: st
         async with engine.begin() as connection:
             row = (1, 0, 1, 7, 1, "tab\tline\nback\\slash nul\0", json_text(STRANGE), None)
             columns = "step_id, index, attempt, state, worker_id, message, results, stdout"
-            await copy_rows(connection, "attempts", columns, [row])
+            await copy_text(connection, "attempts", columns, ["\t".join(map(copy_field, row)) + "\n"])
         async with engine.connect() as connection:
             found = (await connection.execute(sa.text("SELECT message, results, stdout FROM attempts"))).one()
     finally:

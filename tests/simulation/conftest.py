@@ -14,7 +14,7 @@ import pytest
 # The parts of the simulator are modules beside the tests, which are no package.
 sys.path.insert(0, str(Path(__file__).parent))
 
-SEEDS = 300
+SEEDS = 100
 BLOCK = 20
 
 

@@ -60,7 +60,8 @@ def _draw_step(rng: random.Random, position: int, before: list[CompiledStep]) ->
         if kind != "after" and rng.random() < 0.3:
             links["after"] = (rng.choice(before).position,)
     return CompiledStep(
-        position=position, name=f"s{position}", n=n, sweep=Sweep(Values("X", tuple(range(fan_out)))), fan_out=fan_out, **links,
+        position=position, name=f"s{position}", n=n, fan_out=fan_out,
+        sweep=Sweep(Values("X", tuple(range(fan_out)))), **links,
         program=ProgramTemplate(
             request=Capacity(cpu=rng.choice((1, 1, 1, 2))), command=("true",), outputs={"OUT": "out.txt"}
         ),

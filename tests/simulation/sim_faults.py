@@ -108,4 +108,9 @@ def _fingerprint(database: MemoryDatabase) -> object:
         for step in database.steps.values()
         for index, row in step.tasks.items()
     ]
-    return rows, len(database.attempts), len(database.outputs), [(e.cost, e.status) for e in database.experiments.values()]
+    return (
+        rows,
+        len(database.attempts),
+        len(database.outputs),
+        [(e.cost, e.status) for e in database.experiments.values()],
+    )

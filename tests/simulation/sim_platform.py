@@ -24,6 +24,7 @@ from airavata_scheduler.platform.ports.repository import Fence
 from airavata_scheduler.platform.services.data import DataMoverService
 from airavata_scheduler.platform.services.explain import Explainer
 from airavata_scheduler.platform.services.orchestrator import ExperimentOrchestratorService
+from airavata_scheduler.platform.services.preview import Previewer
 from airavata_scheduler.platform.services.scheduler import TaskSchedulerService
 from airavata_scheduler.platform.services.workers import WorkerLifecycleService
 from airavata_scheduler.scheduler_core import PlannerError
@@ -48,8 +49,14 @@ class Instance:
     def start(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(work)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """What a call raised is its caller's business, and nobody's if the caller is gone."""
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def _loop(self) -> None:
         """As `actors.service` does: again after an error, never again after the lease is lost."""
@@ -116,17 +123,17 @@ class Platform:
             self._nudge("worker-lifecycle", "notify_canceled")(workers)
 
         mover = DataMoverService(self.tasks, self.experiments, self.queries, self.storage)
-        explainer = Explainer(self.queries, self.tasks, self.clock, self.current_plan)
+        explainer = Explainer(self.queries, self.clock, self.explain_step)
         return ExperimentOrchestratorService(
             self.experiments, self.tasks, self.queries, mover, explainer, fence, self.clock,
-            wake_scheduler=wake, notify_canceled=notify,
+            wake_scheduler=wake, notify_canceled=notify, previewer=Previewer(self.tasks, self.solver),
         )  # fmt: skip
 
     def current(self, role: str) -> Instance:
         return self.instances[role][-1]
 
-    async def current_plan(self) -> Any:
-        return await self.current("task-scheduler").service.current_plan()
+    async def explain_step(self, step_id: int) -> Any:
+        return await self.current("task-scheduler").service.explain(step_id)
 
     def _nudge(self, role: str, method: str) -> Callable[..., None]:
         def tell(*arguments: Any) -> None:

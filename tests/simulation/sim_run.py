@@ -63,7 +63,7 @@ class _Run:
         self.workers = [SimWorker(platform, self.natures, *places[i]) for i in range(count)]
         for worker in self.workers:
             worker.start()
-        for _ in range(self.rng.choice((5, 15, 40))):
+        for _ in range(self.rng.choice((4, 8, 25))):
             await asyncio.sleep(self.rng.expovariate(1.0))
             await self.rng.choice(self._events())()
             self._must_be_sound()
@@ -75,7 +75,7 @@ class _Run:
     def _must_be_sound(self) -> None:
         if self.platform.failures:
             raise self.platform.failures[0]
-        self.platform.watch.check()
+        self.platform.watch.check(whole=True)
 
     # ---------------------------------------------------------------------------------------------------------- events
 
@@ -166,7 +166,9 @@ class _Run:
         """S1, S5 and S6: without faults everything ends, and nothing canceled is still held."""
         until = self.loop.time() + PATIENCE_S
         database = self.platform.database
-        while open_ones := [e for e in self.experiments if not database.experiments[e].status.finished or await self._held(e)]:
+        while open_ones := [
+            e for e in self.experiments if not database.experiments[e].status.finished or await self._held(e)
+        ]:
             self._must_be_sound()
             assert self.loop.time() < until, "\n".join(map(self._describe, open_ones))
             await asyncio.sleep(1.0)
@@ -179,10 +181,13 @@ class _Run:
         row = self.platform.database.experiments[name]
         steps = [
             f"  {step.compiled.name}: rest {step.rest_state.name}, gate {step.gate_open}, next {step.next_index}, "
-            f"{ {index: (task.state.name, task.attempt, task.worker_id) for index, task in sorted(step.tasks.items())} }"
+            f"{ {i: (task.state.name, task.attempt, task.worker_id) for i, task in sorted(step.tasks.items())} }"
             for step in row.steps
         ]
         book = self.platform.current("task-scheduler").service._book
-        shares = [(s.group, s.resource, s.places, s.burst, s.quota, book.started[int(s.group), s.resource]) for s in book.plan.shares]
+        shares = [
+            (s.group, s.resource, s.places, s.burst, s.quota, book.started[int(s.group), s.resource])
+            for s in book.plan.shares
+        ]
         plan = f"  ready {book.ready}, active {dict(book.active)}, workers {list(book.workers)}, shares {shares}"
         return "\n".join([f"{name} is {row.status} and does not end", *steps, plan])

@@ -66,7 +66,7 @@ class SimWorker:
 
     async def thaw(self) -> None:
         """Every step of the agent passes here: while it is frozen it does nothing, and then goes on where it was."""
-        while (left_s := self.frozen_until - self.platform.clock.monotonic()) > 0:
+        while (left_s := self.frozen_until - self.platform.clock.monotonic()) > 0:  # noqa: ASYNC110 - it may be frozen again
             await asyncio.sleep(left_s)
 
     async def _run(self) -> None:
@@ -191,7 +191,9 @@ class Session:
             if request.fits_in(self.free):
                 self.queued.remove(launch)
                 self.free = self.free.plus(request, -1)
-                task = self.running[key_of(launch)] = asyncio.ensure_future(self._guarded(partial(self._attempt, launch)))
+                task = self.running[key_of(launch)] = asyncio.ensure_future(
+                    self._guarded(partial(self._attempt, launch))
+                )
                 task.add_done_callback(lambda _, request=request: self._freed(request))
         self._changed.set()
 
@@ -217,7 +219,9 @@ class Session:
         if draw < nature.fails:
             self._add(Report(*key, TaskState.FAILED, Cause.EXIT_CODE, "drawn", 1, started_at=started_at, wall_s=wall_s))
         elif draw < nature.fails + nature.breaks:
-            self._add(Report(*key, TaskState.FAILED, Cause.INFRASTRUCTURE, "drawn", started_at=started_at, wall_s=wall_s))
+            self._add(
+                Report(*key, TaskState.FAILED, Cause.INFRASTRUCTURE, "drawn", started_at=started_at, wall_s=wall_s)
+            )
         else:
             name = f"{program.output_prefix}/{launch.index}/{launch.attempt}/out.txt"
             outputs = (Output("OUT", name, 1, f"{self.id}"),)
@@ -272,6 +276,9 @@ class Session:
     def _obey(self, directives: Directives) -> None:
         if directives.drain:
             self.draining = True
+        for launch in [launch for launch in self.queued if launch.step_id in directives.recall_steps]:
+            self.queued.remove(launch)
+            self._add(Report(*key_of(launch), TaskState.CANCELED, Cause.CANCELED))
         for key in directives.cancel:
             for launch in [launch for launch in self.queued if key_of(launch) == key]:
                 self.queued.remove(launch)

@@ -28,6 +28,7 @@ BODIES: dict[str, Any] = {
     "/api/v1/projects/{name}/members/{user}": {"role": "viewer"},
     "/api/v1/experiments": {"document": "name: x"},
     "/api/v1/experiments/validate": {"document": "name: x"},
+    "/api/v1/experiments/plan": {"document": "name: x"},
 }
 
 

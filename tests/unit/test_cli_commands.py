@@ -47,13 +47,15 @@ class FakePlatform:
             return self.refuse
         return self.route(request.method, path, request)
 
-    def route(self, method: str, path: str, request: httpx.Request) -> httpx.Response:
+    def route(self, method: str, path: str, request: httpx.Request) -> httpx.Response:  # noqa: PLR0911 - a table
         end = path.rpartition("/")[2]
         if path == "/experiments" and method == "GET":
             return httpx.Response(200, json={"items": self.listed, "next": None})
         if path == "/experiments/validate":
             steps = [{"name": "work", "n": 4, "needs": [], "request": {"cpu": 1}, "first": {"I": 1}}]
             return httpx.Response(200, json={"name": "demo", "n_tasks": 4, "steps": steps, "warnings": ["slow"]})
+        if path == "/experiments/plan":
+            return httpx.Response(200, json=planned(json.loads(request.content)["frontier"]))
         if end == "archive":
             return httpx.Response(200, content=tar({"work/0/out.txt": b"1\n"}))
         if end == "results":
@@ -272,6 +274,64 @@ def test_dry_run_shows_what_it_amounts_to_and_submits_nothing(
     for word in ("4 tasks", "work", "I=1", "note: slow"):
         assert word in said
     assert all(path != "/experiments" for _, path, _ in platform.requests)
+
+
+def test_a_plan_is_shown_and_the_frontier_on_request(
+    platform: FakePlatform, home: Path, document: str, tmp_path: Path, capsys: Captured
+) -> None:
+    assert main(["experiment", "plan", document, "--home", str(home)]) == 0
+    said = capsys.readouterr().out
+    for word in ("4 tasks", "1 min 30 s (30.0 s to 3 min 20 s)", "0.25", "west: 4 (2)", "risk 3%"):
+        assert word in said
+    assert "--plan" not in said
+    picture = tmp_path / "frontier.png"
+    words = ["experiment", "plan", document, "--frontier", "--png", str(picture), "--home", str(home)]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "--plan N" in said
+    assert "east: 1, west: 3" in said
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert main(["experiment", "plan", document, "--json", "--home", str(home)]) == 0
+    assert last_json(capsys)["frontier"] is None
+    assert all(path != "/experiments" for _, path, _ in platform.requests)
+
+
+def test_a_plan_of_the_frontier_becomes_objective_and_budget(
+    platform: FakePlatform, home: Path, document: str, capsys: Captured
+) -> None:
+    platform.lives = [experiment("e1", "RUNNING", 0)]
+    assert main(["experiment", "run", document, "--plan", "2", "--home", str(home)]) == 0
+    assert "Plan 2: finish in 5 min 00 s, cost 0.1" in capsys.readouterr().out
+    sent = platform.requests[-1][2]["document"]
+    assert (sent["objective"], sent["budget"]) == ({"time": 0.0, "cost": 1.0}, 0.2)
+    assert main(["experiment", "run", document, "--plan", "3", "--home", str(home)]) == 2
+    assert "there are 1 to 2" in capsys.readouterr().err
+
+
+def planned(frontier: bool) -> dict[str, Any]:
+    expected = {"finish_s": 90.0, "finish_low_s": 30.0, "finish_high_s": 200.0, "cost": 0.25, "moved_bytes": 0.0}
+    fast = {"number": 1, **expected, "deadline_risk": 0.03, "budget": None, "objective": {"time": 1.0, "cost": 0.0}}
+    cheap = {
+        **fast,
+        "number": 2,
+        "finish_s": 300.0,
+        "cost": 0.1,
+        "budget": 0.2,
+        "objective": {"time": 0.0, "cost": 1.0},
+    }
+    points = [{**fast, "places": {"work": {"west": 4}}}, {**cheap, "places": {"work": {"west": 3, "east": 1}}}]
+    runtime = {"mean_s": 45.0, "low_s": 20.0, "high_s": 80.0, "n": 0}
+    step = {
+        "name": "work", "n": 4, "request": {"cpu": 1.0}, "unplaced": 0, "reasons": [], "runtime": runtime,
+        "runtime_on": {}, "failure_rate": 0.0,
+        "places": [{"resource": "west", "tasks": 4, "places": 2, "start_in_s": 0.0}],
+    }  # fmt: skip
+    return {
+        "name": "demo", "n_tasks": 4, **expected, "finish_at": "2031-05-01T12:00:00Z", "late_s": 0.0,
+        "deadline_risk": 0.03, "placed": 4, "unplaced": 0, "budget": None, "deadline": "2031-05-01T13:00:00Z",
+        "objective": {"time": 1.0}, "steps": [step], "resources": {"west": 4}, "planned_at": "2031-05-01T11:58:30Z",
+        "solver": "flow", "gap": 0.0, "warnings": [], "frontier": points if frontier else None,
+    }  # fmt: skip
 
 
 def test_download_and_results(platform: FakePlatform, home: Path, tmp_path: Path, capsys: Captured) -> None:

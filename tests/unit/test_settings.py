@@ -75,7 +75,7 @@ def test_every_problem_is_reported_at_once_with_key_value_and_remedy(tmp_path: P
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"heartbeat_s": 6.0}, "at least twice the heartbeat"),
+        ({"heartbeat_s": 12.0}, "at least twice the heartbeat"),
         ({"http_tls_cert": "/c.pem"}, "belong together"),
         ({"keeper_module": "a; rm"}, "keeper_module"),
         ({"htpp_port": 1}, "is not a setting"),

@@ -26,10 +26,12 @@ from airavata_scheduler.platform.domain.views import (
     StorageView,
     WorkerView,
 )
-from airavata_scheduler.platform.interfaces import Derivation, Submission, Validation
+from airavata_scheduler.platform.interfaces import Alarm, Derivation, Submission, Validation
 from airavata_scheduler.platform.ports.queries import Queries
 
 _KNOWN_STEPS = 1000
+#: A frontier is some dozens of plans.
+_FRONTIER_S = 90.0
 
 
 class OrchestratorProxy:
@@ -40,6 +42,10 @@ class OrchestratorProxy:
 
     async def validate(self, submission: Submission) -> Validation:
         found: Validation = await self.handle.call("validate", submission)
+        return found
+
+    async def preview(self, submission: Submission, *, frontier: bool = False) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = await self.handle.call("preview", submission, frontier, wait_s=_FRONTIER_S)
         return found
 
     async def submit(self, actor: str, submission: Submission) -> ExperimentView:
@@ -54,8 +60,8 @@ class OrchestratorProxy:
     async def pause(self, actor: str, experiment: str, reason: str = "") -> ExperimentView:
         return await self._view("pause", actor, experiment, reason)
 
-    async def resume(self, actor: str, experiment: str) -> ExperimentView:
-        return await self._view("resume", actor, experiment)
+    async def resume(self, actor: str, experiment: str, budget: float | None = None) -> ExperimentView:
+        return await self._view("resume", actor, experiment, budget)
 
     async def retry(self, actor: str, experiment: str) -> ExperimentView:
         return await self._view("retry", actor, experiment)
@@ -69,6 +75,9 @@ class OrchestratorProxy:
     async def explain(self, experiment: str, step: str | None = None, index: int | None = None) -> Explanation:
         found: Explanation = await self.handle.call("explain", experiment, step, index)
         return found
+
+    async def heed(self, alarms: Sequence[Alarm]) -> None:
+        await self.handle.call("heed", list(alarms))
 
     async def _view(self, method: str, *args: Any) -> ExperimentView:
         view: ExperimentView = await self.handle.call(method, *args)
@@ -88,6 +97,10 @@ class SchedulerProxy:
 
     async def current_plan(self) -> Mapping[str, Any]:
         found: Mapping[str, Any] = await self.handle.call("current_plan")
+        return found
+
+    async def explain(self, step_id: int) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = await self.handle.call("explain", step_id)
         return found
 
     async def claim(

@@ -68,8 +68,8 @@ class StepRow:
 
     def counts(self) -> dict[TaskState, int]:
         """Tasks by state, those without a row included."""
-        counts = {state: self.written[state] for state in TaskState}
-        counts[self.rest_state] += self.n - self.written.total()
+        counts = {**dict.fromkeys(TaskState, 0), **self.written}
+        counts[self.rest_state] += self.n - len(self.tasks)
         return counts
 
     def state(self, index: int) -> TaskState:
@@ -137,6 +137,12 @@ class ExperimentRow:
     version: int = 0
     started_at: float | None = None
     finished_at: float | None = None
+    raised_budget: float | None = None  #: another budget than the document's
+
+    @property
+    def budget(self) -> float | None:
+        """Most that may be spent."""
+        return self.new.compiled.budget if self.raised_budget is None else self.raised_budget
 
     def rows(self) -> Iterator[tuple[StepRow, TaskRow]]:
         """Every task row of every step."""

@@ -45,16 +45,37 @@ class MemoryExperimentStore:
         """DRAFT -> RUNNING; starting what runs is no error."""
         return self._move(experiment, ExperimentState.RUNNING, ExperimentState.DRAFT, "experiment.submitted")
 
-    async def pause(self, experiment: str, reason: str) -> ExperimentState:
+    async def pause(
+        self, experiment: str, reason: str, *, kind: str = "experiment.paused", data: Mapping[str, Any] | None = None
+    ) -> ExperimentState:
         """RUNNING -> PAUSED."""
-        return self._move(experiment, ExperimentState.PAUSED, ExperimentState.RUNNING, "experiment.paused", reason)
+        return self._move(experiment, ExperimentState.PAUSED, ExperimentState.RUNNING, kind, reason, data)
 
-    async def resume(self, experiment: str) -> ExperimentState:
+    async def resume(self, experiment: str, budget: float | None = None) -> ExperimentState:
         """PAUSED -> RUNNING."""
-        return self._move(experiment, ExperimentState.RUNNING, ExperimentState.PAUSED, "experiment.resumed")
+        state = self._move(experiment, ExperimentState.RUNNING, ExperimentState.PAUSED, "experiment.resumed")
+        row = self._database.experiment(experiment)
+        row.raised_budget = row.raised_budget if budget is None else budget
+        return state
+
+    async def warn(self, experiment: str, kind: str, reason: str, data: Mapping[str, Any]) -> bool:
+        """Once for each experiment and kind."""
+        row = self._database.experiment(experiment)
+        known = any(event.kind == kind and event.experiment == experiment for event in self._database.events)
+        if row.status is not ExperimentState.RUNNING or known:
+            return False
+        self._set_status(row, row.status, reason)
+        self._announce(row, kind, {"reason": reason, **data})
+        return True
 
     def _move(
-        self, experiment: str, to: ExperimentState, allowed: ExperimentState, kind: str, reason: str = ""
+        self,
+        experiment: str,
+        to: ExperimentState,
+        allowed: ExperimentState,
+        kind: str,
+        reason: str = "",
+        data: Mapping[str, Any] | None = None,
     ) -> ExperimentState:
         row = self._database.experiment(experiment)
         if row.status is to:
@@ -63,7 +84,7 @@ class MemoryExperimentStore:
             message = f"experiment {experiment} is {row.status}; {kind.removeprefix('experiment.')} needs {allowed}"
             raise ConflictError(message, remedy=f"see `airavata experiment status {experiment}`")
         self._set_status(row, to, reason)
-        self._announce(row, kind, {"reason": reason} if reason else {})
+        self._announce(row, kind, {"reason": reason, **(data or {})} if reason else {})
         return to
 
     def _set_status(self, row: ExperimentRow, status: ExperimentState, reason: str) -> None:

@@ -93,7 +93,7 @@ def _advance(database: MemoryDatabase, row: ExperimentRow, done: Followed) -> No
     while True:
         decision = decide([step.status() for step in row.steps])
         if decision.finished and row.finished_at is None and row.status in _OPEN:
-            row.status = decision.finished
+            row.status, row.reason = decision.finished, ""
             row.finished_at = database.clock.time()
             row.version += 1
             done.finished[row.new.id] = decision.finished

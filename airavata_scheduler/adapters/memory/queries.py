@@ -46,7 +46,7 @@ class MemoryQueries:
             finished_at=row.finished_at,
             priority=compiled.priority,
             deadline=compiled.deadline,
-            budget=compiled.budget,
+            budget=row.budget,
             cost=row.cost,
             cpu_s=row.cpu_s,
             description=compiled.description,

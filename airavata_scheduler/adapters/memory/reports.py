@@ -111,6 +111,8 @@ def _store(
 ) -> None:
     for ending in ended:
         report, context = ending.report, contexts[ending.report.step_id]
+        if report.state is TaskState.CANCELED and not report.started_at:
+            continue  # before it started: no attempt
         per_hour = context.cpu * charge.price_per_hour + context.gpu * charge.gpu_price_per_hour
         cost = per_hour * report.wall_s / 3600.0
         key = key_of(report)

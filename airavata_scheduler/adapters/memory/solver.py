@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from airavata_scheduler.scheduler_core import Limits, Plan, Snapshot, plan
+from airavata_scheduler.scheduler_core import Limits, Plan, Point, Snapshot, frontier, plan
 
 
 class InProcessSolver:
@@ -16,3 +16,9 @@ class InProcessSolver:
     async def solve(self, snapshot: Snapshot, now: float, limits: Limits) -> Plan | None:
         """The plan; errors as the planner raises them."""
         return plan(snapshot, now, self._limited(limits))
+
+    async def frontier(
+        self, snapshot: Snapshot, now: float, experiment: str, points: int, limits: Limits
+    ) -> tuple[Point, ...] | None:
+        """The frontier; errors as the planner raises them."""
+        return frontier(snapshot, now, experiment, points, self._limited(limits))

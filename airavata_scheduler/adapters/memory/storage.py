@@ -49,7 +49,8 @@ class MemoryStorage:
 
     async def delete_tree(self, prefix: str) -> int:
         """How many objects there were."""
-        doomed = [key for key in self.objects if _below(key, _checked(prefix))]
+        _checked(prefix)
+        doomed = [key for key in self.objects if _below(key, prefix)]
         for key in doomed:
             del self.objects[key]
         return len(doomed)
@@ -61,7 +62,7 @@ class MemoryStorage:
 
 
 def _below(key: str, prefix: str) -> bool:
-    return not prefix or key == prefix or key.startswith(f"{_checked(prefix)}/")
+    return not prefix or key == prefix or key.startswith(f"{prefix}/")
 
 
 def _checked(key: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from math import log
 
 from airavata_scheduler.adapters.memory.database import LIVING, ExperimentRow, MemoryDatabase, StepRow
 from airavata_scheduler.adapters.memory.reports import record
+from airavata_scheduler.platform.domain.failures import INFRASTRUCTURE_CAUSES
 from airavata_scheduler.platform.domain.messages import Report
 from airavata_scheduler.platform.domain.states import ACTIVE, TERMINAL, ExperimentState, TaskState
 from airavata_scheduler.platform.ports.repository import (
+    AttemptStatistics,
     Charge,
     Fence,
     LiveWorker,
@@ -56,7 +59,12 @@ class MemoryTaskStore:
             PlannableResource(r.id, r.name, r.enabled, r.price_per_hour, r.gpu_price_per_hour, r.speed, r.labels)
             for r in database.resources.values()
         ]
-        return PlanningState(now, steps, workers, resources, self._next_retry(now))
+        held: dict[int, Counter[int]] = defaultdict(Counter)
+        for step in database.steps.values():
+            for row in step.tasks.values():
+                if row.worker_id is not None and row.state in ACTIVE:
+                    held[row.worker_id][step.step_id] += 1
+        return PlanningState(now, steps, workers, resources, self._next_retry(now), held)
 
     def _next_retry(self, now: float) -> float | None:
         waiting = (
@@ -84,6 +92,15 @@ class MemoryTaskStore:
             for step in found
         ]
 
+    async def attempt_statistics(self, step_ids: Sequence[int]) -> list[AttemptStatistics]:
+        """Of all attempts of these steps."""
+        reports: dict[tuple[int, str], list[Report]] = {}
+        for (step_id, _, _), row in sorted(self._database.attempts.items()):
+            if step_id in step_ids and (row.report.state is TaskState.SUCCEEDED or _own_fault(row.report)):
+                resource = self._database.workers[row.worker_id].hello.resource
+                reports.setdefault((step_id, resource), []).append(row.report)
+        return [_statistics(*key, reports[key]) for key in sorted(reports)]
+
     async def claim(self, fence: Fence, worker_id: int, wants: Sequence[tuple[int, int]]) -> list[TaskKey]:
         """First what waits in rows (retries, released one by one), then the next of the range."""
         database, now = self._database, self._database.clock.time()
@@ -91,12 +108,14 @@ class MemoryTaskStore:
         worker = database.workers.get(worker_id)
         if worker is None or worker.state != "live" or worker.lease_until <= now:
             return []
+        resource = database.resources[worker.resource_id]
+        priced = resource.price_per_hour > 0 or resource.gpu_price_per_hour > 0
         opened = [
             (step, n)
             for step_id, n in wants
             if n > 0
             and (step := database.steps.get(step_id)) is not None
-            and database.experiments[step.experiment].status is ExperimentState.RUNNING
+            and _may_start(database.experiments[step.experiment], priced=priced)
         ]
         from_rows = [(step, _rows_that_may_start(step, now)[:n]) for step, n in opened]
         from_range = [
@@ -139,6 +158,32 @@ class MemoryTaskStore:
         return found
 
 
+def _own_fault(report: Report) -> bool:
+    return report.state is TaskState.FAILED and report.cause not in INFRASTRUCTURE_CAUSES
+
+
+def _statistics(step_id: int, resource: str, reports: Sequence[Report]) -> AttemptStatistics:
+    walls = [report.wall_s for report in reports if report.state is TaskState.SUCCEEDED]
+    logged = [log(max(wall_s, 1e-6)) for wall_s in walls]
+    return AttemptStatistics(
+        step_id=step_id,
+        resource=resource,
+        attempts=len(reports),
+        failed=len(reports) - len(walls),
+        n=len(walls),
+        log_sum=sum(logged),
+        log_square_sum=sum(value * value for value in logged),
+        largest_s=max(walls, default=0.0),
+    )
+
+
+def _may_start(experiment: ExperimentRow, *, priced: bool) -> bool:
+    budget = experiment.budget
+    return experiment.status is ExperimentState.RUNNING and not (
+        priced and budget is not None and experiment.cost >= budget
+    )
+
+
 def _remaining(step: StepRow) -> int:
     counts = step.counts()
     return step.n - sum(counts[state] for state in TERMINAL)
@@ -154,7 +199,7 @@ def _open_step(database: MemoryDatabase, experiment: ExperimentRow, step: StepRo
         priority=compiled.priority,
         objective=compiled.objective,
         deadline=compiled.deadline,
-        budget=compiled.budget,
+        budget=experiment.budget,
         cost=experiment.cost,
         submitted_at=experiment.submitted_at or 0.0,
         n=step.n,

@@ -15,8 +15,8 @@ from airavata_scheduler.adapters.memory.reports import record
 from airavata_scheduler.platform.domain.errors import NotFoundError
 from airavata_scheduler.platform.domain.failures import Cause
 from airavata_scheduler.platform.domain.messages import Hello, Report, StorageLocation
-from airavata_scheduler.platform.domain.states import ACTIVE, TaskState
-from airavata_scheduler.platform.ports.repository import Charge, Fence, ReportContext, ReportOutcome, TaskKey
+from airavata_scheduler.platform.domain.states import ACTIVE, ExperimentState, TaskState
+from airavata_scheduler.platform.ports.repository import Charge, Fence, ReportContext, ReportOutcome, WorkerOrders
 
 
 class MemoryWorkerStore:
@@ -41,16 +41,22 @@ class MemoryWorkerStore:
         database.append([Event("worker.registered", None, None, data)])
         return worker_id
 
-    async def renew_worker(self, worker_id: int, lease_s: float) -> tuple[bool, list[TaskKey]]:
-        """Whether it drains, and the canceled tasks it still holds. A worker that was not reaped yet goes on."""
+    async def renew_worker(self, worker_id: int, lease_s: float) -> WorkerOrders:
+        """A worker that was not reaped yet goes on."""
         worker = self._living(worker_id)
         worker.heartbeat_at = self._database.clock.time()
         worker.lease_until = worker.heartbeat_at + lease_s
-        canceled = [
+        canceled = tuple(
             (step.step_id, index, row.attempt)
             for step, index, row in self._held((worker_id,), frozenset({TaskState.CANCELED}))
-        ]
-        return worker.state == "draining", canceled
+        )
+        experiments = self._database.experiments
+        recalled = {
+            step.step_id
+            for step, _, _ in self._held((worker_id,), frozenset({TaskState.ASSIGNED}))
+            if experiments[step.experiment].status is ExperimentState.PAUSED
+        }
+        return WorkerOrders(worker.state == "draining", canceled, tuple(sorted(recalled)))
 
     async def drain_worker(self, worker_id: int) -> None:
         """It claims nothing more from now on."""
@@ -119,7 +125,10 @@ class MemoryWorkerStore:
         total = ReportOutcome()
         contexts = {
             step.step_id: ReportContext(
-                step.compiled.retry, step.compiled.program.request.cpu, step.compiled.program.request.gpu
+                step.experiment,
+                step.compiled.retry,
+                step.compiled.program.request.cpu,
+                step.compiled.program.request.gpu,
             )
             for step, _, _ in orphans
         }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+#: No value, in COPY's text format.
+NULL = r"\N"
 
 
 def int_array(values: Iterable[int]) -> str:
@@ -19,7 +22,7 @@ def int_array(values: Iterable[int]) -> str:
 def copy_field(value: object) -> str:
     """A value as a field of COPY's text format."""
     if value is None:
-        return r"\N"
+        return NULL
     text = str(value).replace("\0", "")
     if "\\" in text or "\t" in text or "\n" in text or "\r" in text:
         text = text.replace("\\", r"\\").replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")
@@ -43,11 +46,10 @@ def _finite(value: Any) -> Any:
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-async def copy_rows(connection: AsyncConnection, table: str, columns: str, rows: Iterable[Sequence[object]]) -> None:
-    """Append rows to a table. ``table`` and ``columns`` are names in our own code, never input."""
+async def copy_text(connection: AsyncConnection, table: str, columns: str, lines: Iterable[str]) -> None:
+    """Append rows, each a line in COPY's text format. ``table`` and ``columns`` are names in our code, never input."""
     raw = (await connection.get_raw_connection()).driver_connection
     assert isinstance(raw, psycopg.AsyncConnection)  # the engine is made for this driver
-    text = "".join("\t".join(map(copy_field, row)) + "\n" for row in rows)
     async with raw.cursor() as cursor, cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
         # Half a surrogate pair, from a program's output, has no UTF-8.
-        await copy.write(text.encode("utf-8", "replace"))
+        await copy.write("".join(lines).encode("utf-8", "replace"))

@@ -43,6 +43,8 @@ UPDATE experiments SET status = :status, reason = :reason, version = version + 1
   finished_at = CASE WHEN :finished THEN coalesce(finished_at, clock_timestamp()) END
 WHERE id = :id
 """)
+_SET_BUDGET = sa.text("UPDATE experiments SET budget = :budget WHERE id = :id")
+_WARNED = sa.text("SELECT EXISTS (SELECT FROM events WHERE experiment = :id AND kind = :kind)")
 _STEPS_OF = "(SELECT id FROM steps WHERE experiment = :id)"
 _CANCEL_REST = sa.text("UPDATE steps SET rest_state = 9 WHERE experiment = :id AND rest_state IN (0, 1)")
 _CANCEL_READY = sa.text(f"UPDATE tasks SET state = 9 WHERE state = 1 AND step_id IN {_STEPS_OF}")
@@ -131,18 +133,42 @@ class PostgresExperimentStore:
         """DRAFT -> RUNNING; starting what runs is no error."""
         return await self._move(experiment, ExperimentState.RUNNING, {ExperimentState.DRAFT}, "experiment.submitted")
 
-    async def pause(self, experiment: str, reason: str) -> ExperimentState:
+    async def pause(
+        self, experiment: str, reason: str, *, kind: str = "experiment.paused", data: Mapping[str, Any] | None = None
+    ) -> ExperimentState:
         """RUNNING -> PAUSED."""
+        details = {"reason": reason, **(data or {})}
+        return await self._move(experiment, ExperimentState.PAUSED, {ExperimentState.RUNNING}, kind, reason, details)
+
+    async def resume(self, experiment: str, budget: float | None = None) -> ExperimentState:
+        """PAUSED -> RUNNING."""
         return await self._move(
-            experiment, ExperimentState.PAUSED, {ExperimentState.RUNNING}, "experiment.paused", reason
+            experiment, ExperimentState.RUNNING, {ExperimentState.PAUSED}, "experiment.resumed", budget=budget
         )
 
-    async def resume(self, experiment: str) -> ExperimentState:
-        """PAUSED -> RUNNING."""
-        return await self._move(experiment, ExperimentState.RUNNING, {ExperimentState.PAUSED}, "experiment.resumed")
+    async def warn(self, experiment: str, kind: str, reason: str, data: Mapping[str, Any]) -> bool:
+        """That the event was written before is found in the events themselves: they outlive every process."""
+
+        async def work(connection: AsyncConnection) -> bool:
+            now, project = await _lock(connection, experiment)
+            known = await connection.execute(_WARNED, {"id": experiment, "kind": kind})
+            if now is not ExperimentState.RUNNING or known.scalar_one():
+                return False
+            await _set_status(connection, experiment, now, reason)
+            await append(connection, [Event(kind, experiment, project, {"reason": reason, **data})])
+            return True
+
+        return await transaction(self._engine, work)
 
     async def _move(
-        self, experiment: str, to: ExperimentState, allowed: set[ExperimentState], kind: str, reason: str = ""
+        self,
+        experiment: str,
+        to: ExperimentState,
+        allowed: set[ExperimentState],
+        kind: str,
+        reason: str = "",
+        data: Mapping[str, Any] | None = None,
+        budget: float | None = None,
     ) -> ExperimentState:
         async def work(connection: AsyncConnection) -> ExperimentState:
             now, project = await _lock(connection, experiment)
@@ -153,7 +179,9 @@ class PostgresExperimentStore:
                 message = f"experiment {experiment} is {now}; {kind.removeprefix('experiment.')} needs {wanted}"
                 raise ConflictError(message, remedy=f"see `airavata experiment status {experiment}`")
             await _set_status(connection, experiment, to, reason)
-            await append(connection, [Event(kind, experiment, project, {"reason": reason} if reason else {})])
+            if budget is not None:
+                await connection.execute(_SET_BUDGET, {"id": experiment, "budget": budget})
+            await append(connection, [Event(kind, experiment, project, data or {})])
             return to
 
         return await transaction(self._engine, work)

@@ -62,7 +62,7 @@ RETURNING id, follows <> '{}' AS by_index, CASE WHEN follows = '{}' THEN n ELSE 
 """)
 _SKIP_STEPS = sa.text("UPDATE steps SET rest_state = 8 WHERE id = ANY(:steps) AND rest_state = 0")
 _FINISH = sa.text("""
-UPDATE experiments SET status = :status, finished_at = clock_timestamp(), version = version + 1
+UPDATE experiments SET status = :status, reason = '', finished_at = clock_timestamp(), version = version + 1
 WHERE id = :id AND finished_at IS NULL AND status IN ('RUNNING', 'PAUSED') RETURNING id
 """)
 

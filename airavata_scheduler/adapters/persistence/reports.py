@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from airavata_scheduler.adapters.persistence.driver import copy_rows, int_array, json_text
+from airavata_scheduler.adapters.persistence.driver import NULL, copy_field, copy_text, int_array, json_text
 from airavata_scheduler.adapters.persistence.events import Event, append
 from airavata_scheduler.adapters.persistence.follow import follow
 from airavata_scheduler.platform.domain.failures import INFRASTRUCTURE_CAUSES, Cause
@@ -27,7 +27,6 @@ _LOCK_EXPERIMENTS = sa.text("""
 SELECT e.id, e.project FROM experiments e
 WHERE e.id IN (SELECT experiment FROM steps WHERE id = ANY(:steps)) ORDER BY e.id FOR NO KEY UPDATE
 """)
-_STEP_EXPERIMENTS = sa.text("SELECT id, experiment FROM steps WHERE id = ANY(:steps)")
 _KEYS = "unnest(CAST(:steps AS int[]), CAST(:indexes AS int[]), CAST(:attempts AS int[]))"
 _PROGRESS = sa.text("""
 UPDATE tasks t SET state = r.state
@@ -114,7 +113,7 @@ async def record(
     """Take the reports of one worker. Reports of attempts that are not its own any more are returned as stale."""
     step_ids = sorted({report.step_id for report in reports})
     projects = {row.id: row.project for row in await connection.execute(_LOCK_EXPERIMENTS, {"steps": step_ids})}
-    experiment_of = {row.id: row.experiment for row in await connection.execute(_STEP_EXPERIMENTS, {"steps": step_ids})}
+    experiment_of = {step_id: contexts[step_id].experiment for step_id in step_ids}
     last = {key_of(report): report for report in reports if report.state in TERMINAL}
     await _progress(connection, worker_id, [r for r in reports if r.state not in TERMINAL and key_of(r) not in last])
     endings = await _judge(connection, worker_id, last, contexts)
@@ -210,8 +209,12 @@ def _cost(report: Report, contexts: Mapping[int, ReportContext], charge: Charge)
     return per_hour * report.wall_s / 3600.0
 
 
-def _extent(extent: Extent | None) -> str | None:
-    return json_text([extent.segment, extent.offset, extent.length, extent.truncated]) if extent else None
+def _extent(extent: Extent | None) -> str:
+    return (
+        NULL
+        if extent is None
+        else copy_field(json_text([extent.segment, extent.offset, extent.length, extent.truncated]))
+    )
 
 
 async def _write_attempts(
@@ -221,33 +224,27 @@ async def _write_attempts(
     contexts: Mapping[int, ReportContext],
     charge: Charge,
 ) -> None:
-    rows = []
-    for ending in ended:
-        r = ending.report
-        rows.append(
-            (
-                *ending.key,
-                r.state.value,
-                worker_id,
-                _moment(r.started_at),
-                r.wall_s,
-                r.cpu_s,
-                r.peak_memory_bytes,
-                r.exit_code,
-                r.signal,
-                r.cause,
-                r.message or None,
-                _cost(r, contexts, charge),
-                _extent(r.stdout),
-                _extent(r.stderr),
-                json_text(r.results) if r.results is not None else None,
-            )
-        )
-    await copy_rows(connection, "attempts", _ATTEMPT_COLUMNS, rows)
+    # What was canceled or given back before it started was no attempt.
+    tried = [e for e in ended if e.report.started_at or e.report.state is not TaskState.CANCELED]
+    lines = [_attempt_line(e.key, e.report, worker_id, _cost(e.report, contexts, charge)) for e in tried]
+    await copy_text(connection, "attempts", _ATTEMPT_COLUMNS, lines)
 
 
-def _moment(seconds: float) -> datetime | None:
-    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+def _attempt_line(key: TaskKey, r: Report, worker_id: int, cost: float) -> str:
+    """A row in COPY's format, in the order of `_ATTEMPT_COLUMNS`. Only text of programs needs to be looked at."""
+    exit_code = NULL if r.exit_code is None else r.exit_code
+    signal = NULL if r.signal is None else r.signal
+    results = NULL if r.results is None else copy_field(json_text(r.results))
+    started = _moment(r.started_at)
+    return (
+        f"{key[0]}\t{key[1]}\t{key[2]}\t{r.state.value}\t{worker_id}\t{started}\t{r.wall_s}\t{r.cpu_s}\t"
+        f"{r.peak_memory_bytes}\t{exit_code}\t{signal}\t{r.cause or NULL}\t{copy_field(r.message or None)}\t{cost}\t"
+        f"{_extent(r.stdout)}\t{_extent(r.stderr)}\t{results}\n"
+    )
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else NULL
 
 
 async def _write_outputs(connection: AsyncConnection, ended: Sequence[_Ending]) -> None:

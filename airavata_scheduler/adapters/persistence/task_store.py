@@ -11,10 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from airavata_scheduler.adapters.persistence.engine import transaction
 from airavata_scheduler.adapters.persistence.leases import check_fence
 from airavata_scheduler.adapters.persistence.reports import record
+from airavata_scheduler.platform.domain.failures import INFRASTRUCTURE_CAUSES
 from airavata_scheduler.platform.domain.messages import Report
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import TaskState
 from airavata_scheduler.platform.ports.repository import (
+    AttemptStatistics,
     Charge,
     Fence,
     LiveWorker,
@@ -27,6 +29,8 @@ from airavata_scheduler.platform.ports.repository import (
     TaskKey,
 )
 
+#: Attempts of a step that are looked at again after a restart.
+_LATEST = 200
 _STEPS = sa.text("""
 SELECT s.id, e.id AS experiment, e.project, p.weight, e.priority, e.objective, e.budget, e.cost, s.n,
        extract(epoch FROM e.deadline)::float8 AS deadline, extract(epoch FROM e.submitted_at)::float8 AS submitted_at,
@@ -40,8 +44,8 @@ WHERE e.finished_at IS NULL AND e.status = 'RUNNING'
   AND s.n > c.succeeded + c.failed + c.skipped + c.canceled AND s.rest_state IN (0, 1)
 """)
 _ACTIVE = sa.text("""
-SELECT t.step_id, w.resource_id, count(*) AS n FROM tasks t JOIN workers w ON w.id = t.worker_id
-WHERE t.state BETWEEN 2 AND 5 GROUP BY 1, 2
+SELECT t.step_id, t.worker_id, w.resource_id, count(*) AS n FROM tasks t JOIN workers w ON w.id = t.worker_id
+WHERE t.state BETWEEN 2 AND 5 GROUP BY 1, 2, 3
 """)
 _NEXT_RETRY = sa.text("""
 SELECT extract(epoch FROM clock_timestamp())::float8 AS now,
@@ -62,18 +66,35 @@ SELECT s.id, s.experiment, s.position, s.name, s.n, s.spec,
 FROM steps s WHERE s.id = ANY(:ids)
 """)
 
+# Bounded: the primary key is read backwards, a few hundred rows of each step.
+_STATISTICS = sa.text(f"""
+SELECT s.id AS step_id, r.name AS resource, count(*) AS attempts, count(*) FILTER (WHERE NOT a.good) AS failed,
+       count(*) FILTER (WHERE a.good) AS n,
+       coalesce(sum(a.logged) FILTER (WHERE a.good), 0)::float8 AS log_sum,
+       coalesce(sum(a.logged * a.logged) FILTER (WHERE a.good), 0)::float8 AS log_square_sum,
+       coalesce(max(a.wall_s) FILTER (WHERE a.good), 0)::float8 AS largest_s
+FROM unnest(CAST(:ids AS int[])) AS s(id) CROSS JOIN LATERAL (
+  SELECT worker_id, wall_s, ln(greatest(wall_s, 1e-6)) AS logged, state = 6 AS good
+  FROM (SELECT * FROM attempts WHERE step_id = s.id ORDER BY index DESC, attempt DESC LIMIT {_LATEST}) latest
+  WHERE state = 6 OR (state = 7 AND NOT cause = ANY(:infrastructure))) a
+JOIN workers w ON w.id = a.worker_id JOIN resources r ON r.id = w.resource_id
+GROUP BY 1, 2 ORDER BY 1, 2
+""")
+
 # The experiment's row is share-locked, so a claim and a cancel of the same experiment wait for each other, and
 # whichever comes second sees what the first did.
 _OPEN = """
 WITH want AS (SELECT * FROM unnest(CAST(:steps AS int[]), CAST(:counts AS int[])) AS w(step_id, n)),
 worker AS (
-  SELECT id FROM workers
-  WHERE id = :worker AND state = 'live' AND lease_until > clock_timestamp() FOR SHARE),
+  SELECT w.id, r.price_per_hour > 0 OR r.gpu_price_per_hour > 0 AS priced
+  FROM workers w JOIN resources r ON r.id = w.resource_id
+  WHERE w.id = :worker AND w.state = 'live' AND w.lease_until > clock_timestamp() FOR SHARE OF w),
 open AS (
   SELECT w.step_id, w.n FROM want w
   JOIN steps s ON s.id = w.step_id
   JOIN experiments e ON e.id = s.experiment
-  WHERE e.status = 'RUNNING' AND w.n > 0 AND EXISTS (SELECT FROM worker)
+  WHERE e.status = 'RUNNING' AND w.n > 0
+    AND EXISTS (SELECT FROM worker k WHERE NOT k.priced OR e.budget IS NULL OR e.cost < e.budget)
   ORDER BY e.id FOR SHARE OF e)
 """
 _CLAIM_ROWS = sa.text(
@@ -130,13 +151,16 @@ class PostgresTaskStore:
 
         async def work(connection: AsyncConnection) -> PlanningState:
             active: dict[int, dict[int, int]] = {}
-            for row in await connection.execute(_ACTIVE):
-                active.setdefault(row.step_id, {})[row.resource_id] = row.n
+            held: dict[int, dict[int, int]] = {}
+            for step_id, worker_id, resource_id, n in await connection.execute(_ACTIVE):
+                on = active.setdefault(step_id, {})
+                on[resource_id] = on.get(resource_id, 0) + n
+                held.setdefault(worker_id, {})[step_id] = n
             steps = [_open_step(row, active) for row in await connection.execute(_STEPS)]
             workers = [_live_worker(row) for row in await connection.execute(_WORKERS)]
             resources = [PlannableResource(**row) for row in (await connection.execute(_RESOURCES)).mappings()]
             moment = (await connection.execute(_NEXT_RETRY)).one()
-            return PlanningState(moment.now, steps, workers, resources, moment.next_retry_at)
+            return PlanningState(moment.now, steps, workers, resources, moment.next_retry_at, held)
 
         return await transaction(self._engine, work)
 
@@ -151,6 +175,15 @@ class PostgresTaskStore:
             ]
 
         return await transaction(self._engine, work)
+
+    async def attempt_statistics(self, step_ids: Sequence[int]) -> list[AttemptStatistics]:
+        """One statement for all of them."""
+
+        async def work(connection: AsyncConnection) -> list[AttemptStatistics]:
+            values = {"ids": list(step_ids), "infrastructure": [str(cause) for cause in INFRASTRUCTURE_CAUSES]}
+            return [AttemptStatistics(**row) for row in (await connection.execute(_STATISTICS, values)).mappings()]
+
+        return await transaction(self._engine, work) if step_ids else []
 
     async def claim(self, fence: Fence, worker_id: int, wants: Sequence[tuple[int, int]]) -> list[TaskKey]:
         """First what waits in rows (retries, released one by one), then the next of the range."""

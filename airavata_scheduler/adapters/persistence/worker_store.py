@@ -17,7 +17,7 @@ from airavata_scheduler.platform.domain.errors import NotFoundError
 from airavata_scheduler.platform.domain.failures import Cause
 from airavata_scheduler.platform.domain.messages import Hello, Report, StorageLocation
 from airavata_scheduler.platform.domain.states import TaskState
-from airavata_scheduler.platform.ports.repository import Charge, Fence, ReportContext, ReportOutcome, TaskKey
+from airavata_scheduler.platform.ports.repository import Charge, Fence, ReportContext, ReportOutcome, WorkerOrders
 
 _ENSURE_RESOURCE = sa.text("""
 INSERT INTO resources (name, kind) VALUES (:name, :kind) ON CONFLICT (name) DO NOTHING
@@ -39,6 +39,10 @@ UPDATE workers SET heartbeat_at = clock_timestamp(),
 WHERE id = :id AND state IN ('live', 'draining') RETURNING state = 'draining'
 """)
 _CANCELED = sa.text("SELECT step_id, index, attempt FROM tasks WHERE worker_id = :id AND state = 9")
+_RECALLED = sa.text("""
+SELECT DISTINCT t.step_id FROM tasks t JOIN steps s ON s.id = t.step_id JOIN experiments e ON e.id = s.experiment
+WHERE t.worker_id = :id AND t.state = 2 AND e.status = 'PAUSED' ORDER BY t.step_id
+""")
 _DRAIN = sa.text("UPDATE workers SET state = 'draining' WHERE id = :id AND state IN ('live', 'draining')")
 _LEAVE = sa.text("UPDATE workers SET state = 'gone', lease_until = clock_timestamp() WHERE id = :id")
 _GIVE_BACK = sa.text("UPDATE tasks SET state = 1, worker_id = NULL WHERE worker_id = :id AND state BETWEEN 2 AND 5")
@@ -60,7 +64,7 @@ _LOST_CANCELED = sa.text("""
 UPDATE tasks t SET worker_id = NULL
 FROM workers w WHERE w.id = t.worker_id AND w.state IN ('lost', 'gone') AND t.state = 9
 """)
-_CONTEXTS = sa.text("SELECT id, spec FROM steps WHERE id = ANY(:ids)")
+_CONTEXTS = sa.text("SELECT id, spec, experiment FROM steps WHERE id = ANY(:ids)")
 _STORAGES = sa.text("SELECT name, kind, root FROM storages ORDER BY name")
 _ENSURE_STORAGE = sa.text("""
 INSERT INTO storages (name, kind, root) VALUES (:name, :kind, :root)
@@ -98,15 +102,17 @@ class PostgresWorkerStore:
 
         return await transaction(self._engine, work)
 
-    async def renew_worker(self, worker_id: int, lease_s: float) -> tuple[bool, list[TaskKey]]:
-        """Whether it drains, and the canceled tasks it still holds. A worker that was not reaped yet goes on."""
+    async def renew_worker(self, worker_id: int, lease_s: float) -> WorkerOrders:
+        """A worker that was not reaped yet goes on."""
 
-        async def work(connection: AsyncConnection) -> tuple[bool, list[TaskKey]]:
+        async def work(connection: AsyncConnection) -> WorkerOrders:
             draining = (await connection.execute(_RENEW, {"id": worker_id, "lease_s": lease_s})).scalar()
             if draining is None:
                 raise _unknown(worker_id)
-            rows = await connection.execute(_CANCELED, {"id": worker_id})
-            return draining, [(row[0], row[1], row[2]) for row in rows]
+            canceled = await connection.execute(_CANCELED, {"id": worker_id})
+            recalled = await connection.execute(_RECALLED, {"id": worker_id})
+            keys = tuple((row[0], row[1], row[2]) for row in canceled)
+            return WorkerOrders(draining, keys, tuple(recalled.scalars()))
 
         return await transaction(self._engine, work, limit_s=lease_s)
 
@@ -169,7 +175,7 @@ class PostgresWorkerStore:
 async def _lose(connection: AsyncConnection, orphans: Sequence[tuple[int, ...]]) -> ReportOutcome:
     """Report attempts as lost in the name of the workers that cannot."""
     contexts = {
-        row[0]: ReportContext(step.retry, step.program.request.cpu, step.program.request.gpu)
+        row[0]: ReportContext(row[2], step.retry, step.program.request.cpu, step.program.request.gpu)
         for row in await connection.execute(_CONTEXTS, {"ids": sorted({orphan[1] for orphan in orphans})})
         for step in (CompiledStep.from_json(row[1]),)
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
-from airavata_scheduler.platform.domain.errors import UnavailableError
+from airavata_scheduler.platform.domain.errors import LeaseLostError, UnavailableError
 from airavata_scheduler.platform.domain.messages import (
     Batch,
     ChannelUnavailableError,
@@ -58,5 +58,6 @@ class RayWorkerChannel:
 async def _tried(call: Awaitable[T]) -> T:
     try:
         return await call
-    except UnavailableError as error:
+    except (UnavailableError, LeaseLostError) as error:
+        # A lost lease is the platform's affair: the successor that holds it answers the next call.
         raise ChannelUnavailableError(error.message) from error

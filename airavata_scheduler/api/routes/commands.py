@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from airavata_scheduler.api.access import Caller, Services, Submittable
 from airavata_scheduler.api.errors import responses
-from airavata_scheduler.api.models_experiments import Derive, ExperimentModel, Reason, Resubmit, texts
+from airavata_scheduler.api.models_experiments import Derive, ExperimentModel, Reason, Resubmit, Resume, texts
 from airavata_scheduler.api.routes import PREFIX
 from airavata_scheduler.api.routes.experiments import IdempotencyKey
 from airavata_scheduler.api.services import ApiServices
@@ -45,9 +45,12 @@ async def pause(
 
 
 @router.post("/resume")
-async def resume(experiment: Submittable, caller: Caller, services: Services) -> ExperimentModel:
-    """Go on after a pause."""
-    return _shown(services, await services.orchestrator.resume(caller.name, experiment))
+async def resume(
+    experiment: Submittable, caller: Caller, services: Services, body: Resume | None = None
+) -> ExperimentModel:
+    """Go on after a pause, with another budget if one is given."""
+    budget = body.budget if body else None
+    return _shown(services, await services.orchestrator.resume(caller.name, experiment, budget))
 
 
 @router.post("/retry")

@@ -21,6 +21,7 @@ from airavata_scheduler.api.models_experiments import (
     ValidationModel,
     texts,
 )
+from airavata_scheduler.api.models_plan import PlanModel, PlanRequest
 from airavata_scheduler.api.routes import PREFIX
 from airavata_scheduler.api.services import ApiServices
 from airavata_scheduler.platform.domain.document import json_schema
@@ -79,6 +80,18 @@ async def validate(body: NewExperiment, caller: Caller, services: Services) -> V
     """Check a document as a whole and store nothing. All of its problems come at once."""
     await caller.platform()
     return ValidationModel.of(await services.orchestrator.validate(_submission(services, body, None)))
+
+
+@router.post("/plan", responses=responses(401, 403, 503))
+async def plan(body: PlanRequest, caller: Caller, services: Services) -> PlanModel:
+    """What would run where, until when and for how much, if it were submitted now; stores nothing.
+
+    With ``frontier`` also the plans between the fastest and the cheapest.
+    """
+    await caller.project(body.project, "submit")
+    wanted = NewExperiment(document=body.document, project=body.project, parameters=body.parameters)
+    found = await services.orchestrator.preview(_submission(services, wanted, None), frontier=body.frontier)
+    return PlanModel.model_validate(dict(found))
 
 
 @router.get("/schema", responses=responses(401, 403))

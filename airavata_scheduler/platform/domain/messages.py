@@ -147,5 +147,6 @@ class Directives:
     lease_s: float
     cancel: tuple[tuple[int, int, int], ...] = ()  #: (step id, index, attempt)
     cancel_steps: tuple[int, ...] = ()  #: everything of these steps
+    recall_steps: tuple[int, ...] = ()  #: give back what is held of these steps and has not started
     drain: bool = False  #: claim nothing more, stop when empty
     stop: bool = False  #: the lease is gone: kill everything and register anew

@@ -109,6 +109,7 @@ class PlanningState:
     workers: Sequence[LiveWorker]
     resources: Sequence[PlannableResource]
     next_retry_at: float | None  #: end of the earliest back-off
+    held: Mapping[int, Mapping[int, int]] = field(default_factory=dict)  #: worker id -> step id -> tasks with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +121,24 @@ class Charge:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptStatistics:
+    """What the latest attempts of a step on one resource were like; logarithms are of the seconds of good ones."""
+
+    step_id: int
+    resource: str
+    attempts: int  #: succeeded, or failed by the task's own fault
+    failed: int
+    n: int  #: succeeded
+    log_sum: float
+    log_square_sum: float
+    largest_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ReportContext:
     """What the store must know about the step of a report to judge it."""
 
+    experiment: str
     retry: RetryPolicy
     cpu: float
     gpu: float
@@ -136,6 +152,15 @@ class ReportOutcome:
     released: int = 0  #: tasks that became ready: dependants and retries
     manifests_due: list[int] = field(default_factory=list)  #: gather steps whose needs are met
     finished: list[str] = field(default_factory=list)  #: experiments that ended
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOrders:
+    """What a worker must be told with every heartbeat until it has done it."""
+
+    draining: bool = False
+    canceled: tuple[TaskKey, ...] = ()  #: tasks it holds and must end
+    recalled: tuple[int, ...] = ()  #: steps of paused experiments: what it holds of them and has not started goes back
 
 
 class Leases(Protocol):
@@ -157,6 +182,10 @@ class TaskStore(Protocol):
 
     async def step_specs(self, step_ids: Sequence[int]) -> list[StepSpec]: ...
 
+    async def attempt_statistics(self, step_ids: Sequence[int]) -> list[AttemptStatistics]:
+        """Of each of these steps, the latest attempts, a bounded number; one entry for each step and resource."""
+        ...
+
     async def give_back(self, worker_id: int, held: Sequence[TaskKey]) -> int:
         """Take back tasks assigned to the worker that it does not hold, because the answer to a claim got lost.
 
@@ -167,8 +196,8 @@ class TaskStore(Protocol):
     async def claim(self, fence: Fence, worker_id: int, wants: Sequence[tuple[int, int]]) -> list[TaskKey]:
         """Assign up to n tasks of each wanted step to the worker, as (step id, n); in order of index.
 
-        Nothing is assigned to a worker whose lease is over, from a step of an experiment that does not run, or
-        before the end of a back-off.
+        Nothing is assigned to a worker whose lease is over, from a step of an experiment that does not run, before the
+        end of a back-off, or on a resource that has a price when the experiment's budget is spent.
         """
         ...
 
@@ -190,8 +219,8 @@ class WorkerStore(Protocol):
         """A new worker id. A living worker of that name is replaced: see `expire_workers` for its tasks."""
         ...
 
-    async def renew_worker(self, worker_id: int, lease_s: float) -> tuple[bool, list[TaskKey]]:
-        """(draining, canceled tasks it still holds). NotFoundError if its lease was taken away."""
+    async def renew_worker(self, worker_id: int, lease_s: float) -> WorkerOrders:
+        """What it has to do. NotFoundError if its lease was taken away."""
         ...
 
     async def drain_worker(self, worker_id: int) -> None: ...
@@ -224,9 +253,22 @@ class ExperimentStore(Protocol):
         """Canceled tasks whose process may still run."""
         ...
 
-    async def pause(self, experiment: str, reason: str) -> ExperimentState: ...
+    async def pause(
+        self, experiment: str, reason: str, *, kind: str = "experiment.paused", data: Mapping[str, Any] | None = None
+    ) -> ExperimentState:
+        """RUNNING -> PAUSED, with an event of that kind."""
+        ...
 
-    async def resume(self, experiment: str) -> ExperimentState: ...
+    async def resume(self, experiment: str, budget: float | None = None) -> ExperimentState:
+        """PAUSED -> RUNNING, with another budget if one is given."""
+        ...
+
+    async def warn(self, experiment: str, kind: str, reason: str, data: Mapping[str, Any]) -> bool:
+        """Announce something about a running experiment, once: an event of that kind, and the reason shown with it.
+
+        False if it does not run, or the event was written before.
+        """
+        ...
 
     async def retry(self, experiment: str) -> int:
         """Failed, skipped and canceled tasks go back to where they can run; how many."""

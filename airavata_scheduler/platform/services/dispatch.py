@@ -1,19 +1,27 @@
 """Which steps a worker is served from: the plan's shares, in order, as far as the worker has room. Pure.
 
 The rule is that of `scheduler_core.plan`'s module docstring: first every share up to its places, then every share up
-to its burst. A worker that prefetches (its room is a multiple of its capacity, because its tasks are short) scales
-both.
+to its burst; never more than a quota; and nothing after a share with `reserve` whose next task waits for room. A worker
+whose tasks are short claims ahead: what it holds and has room for is a multiple of its capacity, and scales places and
+burst. Of a step it holds about what runs there in a second, and little while that is not known: what has to wait, waits
+where every worker can take it. What a budget does not pay for is not started either.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import ceil
 
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.ports.repository import LiveWorker, PlanningState
+from airavata_scheduler.platform.services.spending import UNLIMITED, Spending
 from airavata_scheduler.scheduler_core import Plan, Share
+
+#: A worker holds tasks for this long, and this many times its capacity while their runtime is unknown.
+_AHEAD_S = 1.0
+_UNKNOWN_TIMES = 2.0
 
 
 @dataclass(slots=True)
@@ -25,6 +33,9 @@ class Book:
     active: dict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
     started: dict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))  #: under this plan
     workers: dict[int, LiveWorker] = field(default_factory=dict)
+    held: dict[int, dict[int, int]] = field(default_factory=dict)  #: worker id -> step id -> tasks with it
+    spending: Spending = field(default_factory=Spending)
+    typical_s: Callable[[int], float | None] = lambda _: None  #: step id -> runtime seen, None while unknown
 
     def refresh(self, state: PlanningState) -> None:
         """Take what the database says."""
@@ -35,6 +46,7 @@ class Book:
             for resource_id, n in step.active.items():
                 self.active[step.step_id, names[resource_id]] = n
         self.workers = {worker.id: worker for worker in state.workers}
+        self.held = {worker_id: dict(counts) for worker_id, counts in state.held.items()}
 
     def follow(self, plan: Plan) -> None:
         """Serve from another plan."""
@@ -45,31 +57,12 @@ class Book:
         self, worker: LiveWorker, free: Capacity, most: int, requests: Mapping[int, Capacity]
     ) -> list[tuple[int, int]]:
         """(step id, number) to claim for a worker; ``requests`` has the request of every step of the plan."""
-        scale = max(1.0, free.cpu / worker.capacity.cpu) if worker.capacity.cpu else 1.0
-        shares = self.plan.of_resource(worker.resource)
-        taken: dict[int, int] = defaultdict(int)
-        for limit_of in (_places, _burst):
-            for share in shares:
-                step_id = int(share.group)
-                request = requests.get(step_id)
-                if request is None or not request.fits_in(worker.capacity):
-                    continue
-                n = min(
-                    most,
-                    self.ready.get(step_id, 0) - taken[step_id],
-                    request.copies_in(free),
-                    int(limit_of(share) * scale) - self.active[step_id, worker.resource] - taken[step_id],
-                    self._quota_left(share) - taken[step_id],
-                )
-                if n > 0:
-                    taken[step_id] += n
-                    most -= n
-                    free = free.plus(request, -n)
-        return [(step_id, n) for step_id, n in taken.items() if n > 0]
+        return _Serving(self, worker, free, most, requests).serve()
 
-    def _quota_left(self, share: Share) -> int:
+    def quota_left(self, share: Share) -> int:
+        """How many tasks may still be started from a share under this plan."""
         if share.quota is None:
-            return 1 << 30
+            return UNLIMITED
         return share.quota - self.started[int(share.group), share.resource]
 
     def exhausted(self) -> frozenset[tuple[str, str]]:
@@ -77,30 +70,100 @@ class Book:
         return frozenset(
             (share.group, share.resource)
             for share in self.plan.shares
-            if self.ready.get(int(share.group), 0) > 0 and self._quota_left(share) <= 0
+            if self.ready.get(int(share.group), 0) > 0 and self.quota_left(share) <= 0
         )
 
-    def claimed(self, resource: str, wanted: Iterable[tuple[int, int]], got: Mapping[int, int]) -> None:
+    def claimed(self, worker: LiveWorker, wanted: Iterable[tuple[int, int]], got: Mapping[int, int]) -> None:
         """Count a claim. A step that gave fewer than it was asked for has no more."""
+        resource = worker.resource
+        held = self.held.setdefault(worker.id, {})
         for step_id, n in wanted:
             found = got.get(step_id, 0)
             self.ready[step_id] = self.ready.get(step_id, 0) - found if found == n else 0
             self.active[step_id, resource] += found
             self.started[step_id, resource] += found
+            held[step_id] = held.get(step_id, 0) + found
+            self.spending.commit(step_id, resource, found)
 
-    def ended(self, resource: str, counts: Mapping[int, int]) -> None:
-        """Count tasks that left a resource, by step."""
+    def ended(self, worker: LiveWorker, counts: Mapping[int, int], costs: Mapping[int, float] | None = None) -> None:
+        """Count tasks that left a worker, by step, and what they cost."""
+        resource = worker.resource
+        held = self.held.setdefault(worker.id, {})
         for step_id, n in counts.items():
+            held[step_id] = max(0, held.get(step_id, 0) - n)
             self.active[step_id, resource] = max(0, self.active[step_id, resource] - n)
+            self.spending.settle(step_id, resource, n, (costs or {}).get(step_id, 0.0))
 
     @property
     def has_ready(self) -> bool:
         return any(n > 0 for n in self.ready.values())
 
 
-def _places(share: Share) -> int:
-    return share.places
+@dataclass(slots=True)
+class _Serving:
+    """One claim being served."""
 
+    book: Book
+    worker: LiveWorker
+    free: Capacity
+    most: int
+    requests: Mapping[int, Capacity]
+    taken: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    spent: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
-def _burst(share: Share) -> int:
-    return share.burst
+    def serve(self) -> list[tuple[int, int]]:
+        scale = self._scale()
+        if self._pass(lambda share: int(share.places * scale)):
+            self._pass(lambda share: int(share.burst * scale))
+        return [(step_id, n) for step_id, n in self.taken.items() if n > 0]
+
+    def _scale(self) -> float:
+        """How many times its capacity the worker holds and has room for."""
+        if not self.worker.capacity.cpu:
+            return 1.0
+        held = self.book.held.get(self.worker.id, {})
+        busy = sum(self.requests[step_id].cpu * n for step_id, n in held.items() if step_id in self.requests)
+        return max(1.0, (self.free.cpu + busy) / self.worker.capacity.cpu)
+
+    def _pass(self, limit_of: Callable[[Share], int]) -> bool:
+        """Once over the shares; False if one that must not be overtaken waits for room."""
+        for share in self.book.plan.of_resource(self.worker.resource):
+            step_id = int(share.group)
+            request = self.requests.get(step_id)
+            # What is too large for this worker altogether is none of its business.
+            if request is None or not request.fits_in(self.worker.capacity):
+                continue
+            due = self._due(share, limit_of(share))
+            fitting = request.copies_in(self.free)
+            n = min(due, fitting, self.most)
+            if n > 0:
+                self._take(step_id, request, n)
+            if share.reserve and due > fitting and self._due(share, share.places) > 0:
+                return False
+        return True
+
+    def _due(self, share: Share, limit: int) -> int:
+        """Tasks that the share may still start here if they fit: ready, within its places and quota, and paid for."""
+        step_id, resource = int(share.group), share.resource
+        book, taken = self.book, self.taken[step_id]
+        return min(
+            book.ready.get(step_id, 0) - taken,
+            limit - book.active[step_id, resource] - taken,
+            self._ahead(step_id) - taken,
+            book.quota_left(share) - taken,
+            book.spending.copies(step_id, resource, self.spent),
+        )
+
+    def _ahead(self, step_id: int) -> int:
+        """How many more tasks of a step the worker may hold, running ones included."""
+        typical_s = self.book.typical_s(step_id)
+        times = _UNKNOWN_TIMES if typical_s is None else max(1.0, _AHEAD_S / max(typical_s, 1e-4))
+        places = self.requests[step_id].copies_in(self.worker.capacity)
+        return ceil(places * times) - self.book.held.get(self.worker.id, {}).get(step_id, 0)
+
+    def _take(self, step_id: int, request: Capacity, n: int) -> None:
+        self.taken[step_id] += n
+        self.most -= n
+        self.free = self.free.plus(request, -n)
+        for experiment, amount in self.book.spending.cost(step_id, self.worker.resource, n).items():
+            self.spent[experiment] += amount

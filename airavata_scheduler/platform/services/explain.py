@@ -1,4 +1,7 @@
-"""`explain`: why something is not running, or how it went, in sentences."""
+"""`explain`: why something is not running, or how it went, in sentences.
+
+What is ready is explained by the planner itself (`TaskScheduler.explain`), everything else by the database.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,37 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from airavata_scheduler.platform.domain.errors import NotFoundError
-from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
 from airavata_scheduler.platform.domain.views import (
     ExperimentView,
     Explanation,
-    ResourceView,
     StepView,
     TaskView,
     Verdict,
 )
 from airavata_scheduler.platform.ports.clock import Clock
 from airavata_scheduler.platform.ports.queries import Queries
-from airavata_scheduler.platform.ports.repository import TaskStore
-from airavata_scheduler.platform.services.step_cache import KnownStep, StepCache
 
-#: The plan in force as JSON, empty while the scheduler does not answer.
-PlanSource = Callable[[], Awaitable[Mapping[str, Any]]]
+#: `TaskScheduler.explain`: a step by the plan in force, empty while no plan knows it.
+PlanSource = Callable[[int], Awaitable[Mapping[str, Any]]]
+_REMEDIES = {
+    "cut_off": "bring it back: start a worker there, or `airavata resource update NAME --enable`",
+    "denied": "let the document allow more resources",
+    "label": "label a resource with what the step requires",
+    "avoided": "let the step allow more resources",
+    "too_large": "ask for less, or start a worker that is large enough",
+    "budget": "raise the budget",
+    "deadline": "move the deadline, or add workers",
+    "full": "wait, raise the priority, or add workers",
+    "no_resource": "start a worker",
+}
 
 
 class Explainer:
     """Puts together what the database and the plan know."""
 
-    def __init__(self, queries: Queries, tasks: TaskStore, clock: Clock, plan: PlanSource) -> None:
+    def __init__(self, queries: Queries, clock: Clock, plan: PlanSource) -> None:
         self._queries = queries
-        self._steps = StepCache(tasks)
         self._clock = clock
         self._plan = plan
 
@@ -51,7 +60,8 @@ class Explainer:
             )
         waiting = [await self._step(view, step) for step in view.steps if _unfinished(step)]
         summary = _progress_sentence(view)
-        reasons = tuple(f"{part.subject.rpartition('/')[2]}: {part.summary}" for part in waiting)
+        parts = (f"{part.subject.rpartition('/')[2]}: {part.summary}" for part in waiting)
+        reasons = (*((view.reason,) if view.reason else ()), *parts)
         resources = next((part.resources for part in waiting if part.resources), ())
         return Explanation(view.id, view.status, summary, reasons, resources)
 
@@ -65,11 +75,8 @@ class Explainer:
             return Explanation(subject, "PENDING", _needs_sentence(view, step), _count_reasons(step.counts))
         if not step.counts.get("ready"):
             return Explanation(subject, "RUNNING", f"{_active(step.counts)} tasks run, none waits")
-        known = (await self._steps.get([step.step_id]))[step.step_id]
-        verdicts, planned = await self._verdicts(known)
-        running = _active(step.counts)
-        summary = f"{step.counts['ready']} tasks are ready and {running} run; {planned}"
-        return Explanation(subject, "READY", summary, _count_reasons(step.counts), verdicts, _no_place_remedy(verdicts))
+        summary = f"{step.counts['ready']} tasks are ready and {_active(step.counts)} run"
+        return await self._waiting(view, step, subject, summary, _count_reasons(step.counts))
 
     async def _task(self, view: ExperimentView, step: StepView, task: TaskView) -> Explanation:
         subject = f"{view.id}/{step.name}/{task.index}"
@@ -83,29 +90,70 @@ class Explainer:
                 wait_s = task.not_before - self._clock.time()
                 summary = f"it failed and is tried again in {wait_s:.0f} s, after its back-off"
                 return Explanation(subject, "READY", summary, history, expected_start=task.not_before)
-            known = (await self._steps.get([step.step_id]))[step.step_id]
-            verdicts, planned = await self._verdicts(known)
-            return Explanation(
-                subject, "READY", f"it is ready; {planned}", history, verdicts, _no_place_remedy(verdicts)
-            )
+            return await self._waiting(view, step, subject, "it is ready", history)
         if task.state is TaskState.PENDING:
             return Explanation(subject, "PENDING", _needs_sentence(view, step), history)
         sentence, remedy = _ended_sentence(view, step, task)
         return Explanation(subject, task.state.name, sentence, history, remedy=remedy)
 
-    async def _verdicts(self, known: KnownStep) -> tuple[tuple[Verdict, ...], str]:
-        """A verdict for each resource, and a sentence on the plan."""
-        plan = await self._plan()
-        mine = [s for s in plan.get("shares", ()) if s["step_id"] == known.spec.step_id]
-        shares = {share["resource"]: share["places"] for share in mine}
-        verdicts = tuple(_verdict(known, resource, shares) for resource in await self._queries.resources())
-        if shares:
-            places = ", ".join(f"{places} places on {name}" for name, places in shares.items())
-            return verdicts, f"the plan gives them {places}"
-        reasons = [r for u in plan.get("unplaced", ()) if u["step_id"] == known.spec.step_id for r in u["reasons"]]
-        if reasons:
-            return verdicts, "the plan has no place for them: " + "; ".join(reasons)
-        return verdicts, "the next plan will consider them"
+    async def _waiting(
+        self, view: ExperimentView, step: StepView, subject: str, summary: str, details: tuple[str, ...]
+    ) -> Explanation:
+        """About tasks that are ready: what the plan in force says of them."""
+        found = await self._plan(step.step_id)
+        if not found:
+            return Explanation(subject, "READY", f"{summary}; the next plan will consider them", details)
+        reasons = tuple(reason["text"] for reason in found["reasons"])
+        expected = (_runtime_sentence(found), *_forecast_sentences(view, found))
+        return Explanation(
+            subject,
+            "READY",
+            f"{summary}; {_plan_sentence(found)}",
+            (*details, *reasons, *expected, *((view.reason,) if view.reason else ())),
+            tuple(Verdict(v["resource"], v["feasible"], v["text"]) for v in found["verdicts"]),
+            _remedy(found),
+            found["position"],
+            found["expected_start"],
+        )
+
+
+def _plan_sentence(found: Mapping[str, Any]) -> str:
+    if found["shares"]:
+        places = ", ".join(f"{places} places on {name}" for name, places in found["shares"].items())
+        return f"the plan gives them {places}"
+    return "the plan has no place for them"
+
+
+def _runtime_sentence(found: Mapping[str, Any]) -> str:
+    """What a task is believed to take, and how sure that is."""
+    about = [("at speed 1", found["runtime"]), *((f"on {name}", e) for name, e in found["runtime_on"].items())]
+    parts = [f"{e['mean_s']:.3g} s {where} ({e['low_s']:.3g} to {e['high_s']:.3g} s)" for where, e in about]
+    seen = found["runtime"]["n"]
+    source = f"from {seen} finished attempts" if seen else "nothing was seen yet"
+    fails = f"; {found['failure_rate']:.0%} of attempts fail" if found["failure_rate"] >= 0.005 else ""
+    return f"a task is expected to take {', '.join(parts)}: {source}{fails}"
+
+
+def _forecast_sentences(view: ExperimentView, found: Mapping[str, Any]) -> list[str]:
+    forecast = found["forecast"]
+    if forecast is None or forecast["finish_s"] is None:
+        return []
+    span = f"{forecast['finish_low_s']:.0f} to {forecast['finish_high_s']:.0f} s"
+    end = f"the experiment is expected to end in {forecast['finish_s']:.0f} s ({span})"
+    sentences = [f"{end} and to cost {forecast['cost']:.4g} more"]
+    if view.budget is not None:
+        sentences.append(f"of its budget of {view.budget:.6g}, {view.cost:.4g} is spent")
+    if view.deadline is not None:
+        sentences.append(f"the risk that it misses its deadline is {forecast['deadline_risk']:.0%}")
+    return sentences
+
+
+def _remedy(found: Mapping[str, Any]) -> str:
+    """What lifts the obstacle, where tasks have no place."""
+    if not found["unplaced"]:
+        return ""
+    causes = [reason["cause"] for reason in (*found["reasons"], *found["verdicts"])]
+    return "; or ".join(dict.fromkeys(_REMEDIES[cause] for cause in causes if cause in _REMEDIES))
 
 
 def _step_of(view: ExperimentView, name: str) -> StepView:
@@ -114,40 +162,6 @@ def _step_of(view: ExperimentView, name: str) -> StepView:
             return step
     message = f"experiment {view.id} has no step {name!r}"
     raise NotFoundError(message, remedy=f"its steps are {', '.join(step.name for step in view.steps)}")
-
-
-def _verdict(known: KnownStep, resource: ResourceView, shares: Mapping[str, int]) -> Verdict:
-    request = known.step.program.request
-    if not resource.enabled:
-        return Verdict(resource.name, feasible=False, reason="it is disabled")
-    if not resource.workers:
-        return Verdict(resource.name, feasible=False, reason="it has no live worker")
-    if not known.step.may_use(resource.name):
-        return Verdict(resource.name, feasible=False, reason="the document does not allow it")
-    if not request.fits_in(resource.largest):
-        return Verdict(resource.name, feasible=False, reason=_too_large(request, resource.largest))
-    if resource.name in shares:
-        total = request.copies_in(resource.capacity)
-        reason = f"planned: {shares[resource.name]} places, of {total} that fit; {resource.running} tasks run there now"
-        return Verdict(resource.name, feasible=True, reason=reason)
-    return Verdict(
-        resource.name, feasible=True, reason="possible, but the plan puts them elsewhere or serves others first"
-    )
-
-
-def _too_large(request: Capacity, largest: Capacity) -> str:
-    lacks = [
-        f"needs {want:g} {name}, its largest worker has {have:g}"
-        for name, want, have in (
-            ("cpu", request.cpu, largest.cpu),
-            ("bytes of memory", request.memory_bytes, largest.memory_bytes),
-            ("gpu", request.gpu, largest.gpu),
-            ("bytes of disk", request.disk_bytes, largest.disk_bytes),
-            *((name, want, largest.named.get(name, 0.0)) for name, want in request.named.items()),
-        )
-        if want > have
-    ]
-    return "; ".join(lacks)
 
 
 def _unfinished(step: StepView) -> bool:
@@ -177,7 +191,8 @@ def _status_sentence(view: ExperimentView) -> str:
 
 def _status_remedy(view: ExperimentView) -> str:
     if view.status is ExperimentState.PAUSED:
-        return f"airavata experiment resume {view.id}"
+        more = " --budget AMOUNT" if view.budget is not None and "budget" in view.reason else ""
+        return f"airavata experiment resume {view.id}{more}"
     if view.status in {ExperimentState.PARTIAL, ExperimentState.FAILED}:
         return f"airavata experiment tasks {view.id} --failed, then airavata experiment retry {view.id}"
     return ""
@@ -210,9 +225,3 @@ def _ended_sentence(view: ExperimentView, step: StepView, task: TaskView) -> tup
     if task.state is TaskState.READY:
         return _status_sentence(view), _status_remedy(view)
     return f"it is with worker {task.worker}, attempt {task.attempt}", ""
-
-
-def _no_place_remedy(verdicts: tuple[Verdict, ...]) -> str:
-    if verdicts and not any(verdict.feasible for verdict in verdicts):
-        return "no resource can run it now: start a worker that is large enough, or ask for less"
-    return ""

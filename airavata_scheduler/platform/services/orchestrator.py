@@ -13,15 +13,28 @@ from airavata_scheduler.platform.domain.derive import merge, needed, restrict
 from airavata_scheduler.platform.domain.document import parse_document
 from airavata_scheduler.platform.domain.document_model import ExperimentDocument
 from airavata_scheduler.platform.domain.document_yaml import load
-from airavata_scheduler.platform.domain.errors import ConflictError, InvalidDocumentError, InvalidRequestError
+from airavata_scheduler.platform.domain.errors import (
+    ConflictError,
+    InvalidDocumentError,
+    InvalidRequestError,
+    NotFoundError,
+)
 from airavata_scheduler.platform.domain.states import TaskState
 from airavata_scheduler.platform.domain.views import ExperimentView, Explanation
-from airavata_scheduler.platform.interfaces import DataMover, Derivation, Submission, Validation
+from airavata_scheduler.platform.interfaces import (
+    BUDGET_EXHAUSTED,
+    Alarm,
+    DataMover,
+    Derivation,
+    Submission,
+    Validation,
+)
 from airavata_scheduler.platform.ports.clock import Clock
 from airavata_scheduler.platform.ports.queries import Queries
 from airavata_scheduler.platform.ports.repository import ExperimentStore, Fence, NewExperiment, TaskStore
 from airavata_scheduler.platform.services.explain import Explainer
 from airavata_scheduler.platform.services.merge_patch import merge_patch
+from airavata_scheduler.platform.services.preview import Previewer
 from airavata_scheduler.platform.services.step_cache import StepCache
 
 _PERIOD_S = 0.5
@@ -53,6 +66,7 @@ class ExperimentOrchestratorService:
         *,
         wake_scheduler: Callable[[], None] = lambda: None,
         notify_canceled: Callable[[Sequence[int]], Awaitable[None]],
+        previewer: Previewer,
     ) -> None:
         self._store = store
         self._steps = StepCache(tasks)
@@ -63,6 +77,7 @@ class ExperimentOrchestratorService:
         self._clock = clock
         self._wake_scheduler = wake_scheduler
         self._notify_canceled = notify_canceled
+        self._previewer = previewer
         self._advance = asyncio.Event()
 
     # ---------------------------------------------------------------------------------------------------- the loop
@@ -98,6 +113,12 @@ class ExperimentOrchestratorService:
         return Validation(
             compiled.name, compiled.n_tasks, tuple(_summary(compiled, s) for s in compiled.steps), warnings
         )
+
+    async def preview(self, submission: Submission, *, frontier: bool = False) -> Mapping[str, Any]:
+        """As `validate`, and then planned together with everything that runs."""
+        _, compiled, warnings = await self._compile(submission)
+        found = await self._previewer.preview(compiled, submission.project, frontier=frontier)
+        return {**found, "warnings": list(warnings)}
 
     async def submit(self, actor: str, submission: Submission) -> ExperimentView:
         """Refuse, or store in one transaction."""
@@ -190,11 +211,13 @@ class ExperimentOrchestratorService:
     async def pause(self, actor: str, experiment: str, reason: str = "") -> ExperimentView:
         """RUNNING -> PAUSED."""
         await self._store.pause(experiment, reason or f"paused by {actor}")
+        # Workers give back what they claimed ahead.
+        await self._notify_canceled([worker.id for worker in await self._queries.workers()])
         return await self._changed(actor, "pause", experiment)
 
-    async def resume(self, actor: str, experiment: str) -> ExperimentView:
+    async def resume(self, actor: str, experiment: str, budget: float | None = None) -> ExperimentView:
         """PAUSED -> RUNNING."""
-        await self._store.resume(experiment)
+        await self._store.resume(experiment, budget)
         return await self._changed(actor, "resume", experiment)
 
     async def retry(self, actor: str, experiment: str) -> ExperimentView:
@@ -225,6 +248,19 @@ class ExperimentOrchestratorService:
         self._wake_scheduler()
         self._advance.set()
         return await self._queries.experiment(experiment)
+
+    async def heed(self, alarms: Sequence[Alarm]) -> None:
+        """An alarm about what ended, or was paused, meanwhile is none any more."""
+        for alarm in alarms:
+            try:
+                if alarm.kind == BUDGET_EXHAUSTED:
+                    await self._store.pause(alarm.experiment, alarm.reason, kind=alarm.kind, data=alarm.data)
+                else:
+                    await self._store.warn(alarm.experiment, alarm.kind, alarm.reason, alarm.data)
+            except (ConflictError, NotFoundError):
+                continue
+        self._wake_scheduler()
+        self._advance.set()
 
     async def explain(self, experiment: str, step: str | None = None, index: int | None = None) -> Explanation:
         """Why it waits, or how it ended."""

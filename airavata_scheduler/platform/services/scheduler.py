@@ -1,19 +1,23 @@
-"""`TaskScheduler`: the planning loop, claims from the plan's shares, and reports."""
+"""`TaskScheduler`: the planning loop, claims from the plan's shares, reports, and what limits are in danger."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from math import log2
 from typing import Any
 
+from airavata_scheduler.platform.domain.errors import UnavailableError
 from airavata_scheduler.platform.domain.messages import Batch, Launch, Report
 from airavata_scheduler.platform.domain.request import Capacity
-from airavata_scheduler.platform.domain.states import TERMINAL, TaskState
+from airavata_scheduler.platform.domain.states import TERMINAL
+from airavata_scheduler.platform.interfaces import DEADLINE_AT_RISK, Alarm
 from airavata_scheduler.platform.ports.clock import Clock
 from airavata_scheduler.platform.ports.repository import (
     Charge,
     Fence,
+    LiveWorker,
     PlanningState,
     ReportOutcome,
     TaskKey,
@@ -21,22 +25,33 @@ from airavata_scheduler.platform.ports.repository import (
 )
 from airavata_scheduler.platform.ports.solver import Solver
 from airavata_scheduler.platform.ports.storage import Storage
+from airavata_scheduler.platform.services.alarms import budget_alarms, deadline_alarms
 from airavata_scheduler.platform.services.dispatch import Book
-from airavata_scheduler.platform.services.runtimes import Runtimes
+from airavata_scheduler.platform.services.plan_json import explanation_json, plan_json
+from airavata_scheduler.platform.services.runtimes import Runtimes, StepEstimate
 from airavata_scheduler.platform.services.snapshot import build_snapshot
+from airavata_scheduler.platform.services.spending import Spending, charges, cost_of, prior_s
 from airavata_scheduler.platform.services.step_cache import KnownStep, StepCache
-from airavata_scheduler.scheduler_core import Limits, Plan
+from airavata_scheduler.scheduler_core import Limits, PlannerError, Snapshot, explain
 
 _LIMITS = Limits(time_s=0.3)
 _DEBOUNCE_S = 0.01
 _BUSY_PERIOD_S = 1.0
 _IDLE_PERIOD_S = 5.0
+#: Time alone is a reason for another plan while there are deadlines.
+_DEADLINE_PERIOD_S = 20.0
+_NOTHING = Snapshot(groups=(), resources=(), experiments=())
+
+
+async def _unheeded(_: Sequence[Alarm]) -> None:
+    """Where nobody listens to alarms."""
 
 
 class TaskSchedulerService:
     """See `interfaces.TaskScheduler`. Everything it keeps can be read anew from the store at any moment.
 
     ``on_advance`` is called after a commit that another service should look at: manifests to write, experiments ended.
+    ``heed`` gets alarms: of a budget at every look until the experiment has stopped, of a deadline once.
     """
 
     def __init__(
@@ -47,6 +62,7 @@ class TaskSchedulerService:
         storage: Storage,
         clock: Clock,
         on_advance: Callable[[ReportOutcome], None] = lambda _: None,
+        heed: Callable[[Sequence[Alarm]], Awaitable[None]] = _unheeded,
     ) -> None:
         self._store = store
         self._fence = fence
@@ -54,9 +70,10 @@ class TaskSchedulerService:
         self._storage = storage
         self._clock = clock
         self._on_advance = on_advance
+        self._heed = heed
         self._steps = StepCache(store)
         self._runtimes = Runtimes()
-        self._book = Book()
+        self._book = Book(typical_s=self._runtimes.typical_s)
         self._charges: dict[str, Charge] = {}
         self._requests: dict[int, Capacity] = {}
         self._dirty = asyncio.Event()
@@ -64,6 +81,12 @@ class TaskSchedulerService:
         self._generation: dict[int, int] = {}
         self._claiming: dict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._signature: object = None
+        #: What the plan in force was made from, and when.
+        self._snapshot, self._planned_at = _NOTHING, 0.0
+        self._trouble = ""
+        self._claimed_meanwhile: list[tuple[int, str, int]] = []
+        self._telling: asyncio.Task[None] | None = None
+        self._told: set[str] = set()
 
     # ------------------------------------------------------------------------------------------------------ planning
 
@@ -81,30 +104,84 @@ class TaskSchedulerService:
     async def _look(self) -> float:
         """Read the state, plan if it differs in kind, wake claims. Seconds until the next look is due."""
         self._dirty.clear()
+        self._claimed_meanwhile.clear()
         state = await self._store.planning_state()
         known = await self._steps.get(step.step_id for step in state.steps)
+        estimates = await self._believe(state, known)
         self._book.refresh(state)
+        self._book.spending = self._spending(state, known, estimates)
         self._requests = {step_id: step.step.program.request for step_id, step in known.items()}
-        for gone in [worker_id for worker_id in self._claiming if worker_id not in self._book.workers]:
+        for gone in [i for i, lock in self._claiming.items() if i not in self._book.workers and not lock.locked()]:
             del self._claiming[gone]
             self._generation.pop(gone, None)
-        self._charges = {r.name: Charge(r.price_per_hour, r.gpu_price_per_hour) for r in state.resources}
-        signature = _signature(state)
+        self._charges = charges(state.resources)
+        signature = (_signature(state), _affordable(self._book.spending))
+        changed = (signature, self._book.exhausted()) != self._signature or self._runtimes.drifted(estimates)
         # Without a new plan the old one goes on, and the next look asks again.
-        if (signature, self._book.exhausted()) != self._signature and await self._plan(state, known):
+        if changed and await self._plan(state, known, estimates):
             self._signature = (signature, self._book.exhausted())
         self._wake_claims()
+        self._raise_alarms(state, known)
         if state.next_retry_at is not None:
             return min(_BUSY_PERIOD_S, max(0.05, state.next_retry_at - state.now))
         return _BUSY_PERIOD_S if state.steps else _IDLE_PERIOD_S
 
-    async def _plan(self, state: PlanningState, known: Mapping[int, KnownStep]) -> bool:
-        snapshot = build_snapshot(state, known, self._runtimes.estimates(), self._book.plan)
-        decided = await self._solver.solve(snapshot, state.now, _LIMITS)
+    async def _believe(self, state: PlanningState, known: Mapping[int, KnownStep]) -> dict[int, StepEstimate]:
+        """Estimates of all open steps; what an earlier process learnt of them is read once, in one statement."""
+        steps = [step for step in state.steps if step.step_id in known]
+        fresh = set(self._runtimes.unknown(step.step_id for step in steps))
+        if fresh:
+            begun = [s.step_id for s in steps if s.step_id in fresh and (s.remaining < s.n or s.active)]
+            self._runtimes.load(fresh, await self._store.attempt_statistics(begun) if begun else ())
+        priors = {step.step_id: prior_s(step, known[step.step_id].step, state.resources) for step in steps}
+        return self._runtimes.estimates(priors, {resource.name: resource.speed for resource in state.resources})
+
+    def _spending(
+        self, state: PlanningState, known: Mapping[int, KnownStep], estimates: Mapping[int, StepEstimate]
+    ) -> Spending:
+        """What was claimed while the database was being read may be missing there: rather counted twice than never."""
+        spending = Spending.of(state, known, estimates)
+        for step_id, resource, n in self._claimed_meanwhile:
+            spending.commit(step_id, resource, n)
+        return spending
+
+    async def _plan(
+        self, state: PlanningState, known: Mapping[int, KnownStep], estimates: Mapping[int, StepEstimate]
+    ) -> bool:
+        snapshot = build_snapshot(state, known, estimates, self._book.plan, self._book.spending)
+        try:
+            decided = await self._solver.solve(snapshot, state.now, _LIMITS)
+        except PlannerError as error:
+            self._trouble = str(error)
+            return False
         if decided is None:
+            self._trouble = "the latest solve was given up: it took too long, or its process died"
             return False
         self._book.follow(decided)
+        self._runtimes.planned_with(estimates)
+        self._snapshot, self._planned_at, self._trouble = snapshot, state.now, ""
         return True
+
+    def _raise_alarms(self, state: PlanningState, known: Mapping[int, KnownStep]) -> None:
+        """Told in the background: whoever heeds alarms may be away, and the next look raises them again."""
+        self._told &= {step.experiment for step in state.steps}
+        alarms = [
+            *budget_alarms(state, known, self._book.spending),
+            *(
+                alarm
+                for alarm in deadline_alarms(self._snapshot, self._book.plan, self._planned_at, known)
+                if alarm.experiment not in self._told
+            ),
+        ]
+        if alarms and (self._telling is None or self._telling.done()):
+            self._telling = asyncio.get_running_loop().create_task(self._tell(alarms))
+
+    async def _tell(self, alarms: Sequence[Alarm]) -> None:
+        try:
+            await self._heed(alarms)
+        except UnavailableError:
+            return
+        self._told.update(alarm.experiment for alarm in alarms if alarm.kind == DEADLINE_AT_RISK)
 
     def _wake_claims(self) -> None:
         self._planned.set()
@@ -122,7 +199,15 @@ class TaskSchedulerService:
 
     async def current_plan(self) -> Mapping[str, Any]:
         """Shares, what is unplaced and why, and how the plan was found."""
-        return plan_json(self._book.plan)
+        return plan_json(self._book.plan, self._snapshot, self._trouble)
+
+    async def explain(self, step_id: int) -> Mapping[str, Any]:
+        """In a thread: large problems take a moment to compile, and claims must not wait for that."""
+        snapshot, plan, planned_at = self._snapshot, self._book.plan, self._planned_at
+        if not any(group.key == str(step_id) for group in snapshot.groups):
+            return {}
+        found = await asyncio.to_thread(explain, snapshot, plan, planned_at, str(step_id), _LIMITS)
+        return explanation_json(found, snapshot, plan, planned_at)
 
     def figures(self) -> tuple[int, float]:
         """Tasks that could start now, and the seconds that the plan in force took."""
@@ -166,7 +251,9 @@ class TaskSchedulerService:
         if not wants:
             return Batch()
         claimed = await self._store.claim(self._fence, worker_id, wants)
-        self._book.claimed(worker.resource, wants, Counter(step_id for step_id, _, _ in claimed))
+        got = Counter(step_id for step_id, _, _ in claimed)
+        self._book.claimed(worker, wants, got)
+        self._claimed_meanwhile.extend((step_id, worker.resource, n) for step_id, n in got.items())
         return await self._batch(claimed)
 
     async def _batch(self, claimed: Sequence[TaskKey]) -> Batch:
@@ -216,15 +303,26 @@ class TaskSchedulerService:
             {step_id: step.context for step_id, step in known.items()},
             self._charges.get(resource, Charge(0.0, 0.0)),
         )
-        self._learn(resource, valid, outcome)
+        if worker is not None:
+            self._count(worker, valid, known, outcome)
         gone = [(r.step_id, r.index, r.attempt) for r in reports if r.step_id not in known]
         return [*outcome.stale, *gone]
 
-    def _learn(self, resource: str, reports: Sequence[Report], outcome: ReportOutcome) -> None:
+    def _count(
+        self,
+        worker: LiveWorker,
+        reports: Sequence[Report],
+        known: Mapping[int, KnownStep],
+        outcome: ReportOutcome,
+    ) -> None:
         stale = set(outcome.stale)
         ended = [r for r in reports if r.state in TERMINAL and (r.step_id, r.index, r.attempt) not in stale]
-        self._book.ended(resource, Counter(report.step_id for report in ended))
-        self._runtimes.add(resource, [r for r in ended if r.state is TaskState.SUCCEEDED])
+        charge = self._charges.get(worker.resource, Charge(0.0, 0.0))
+        costs: dict[int, float] = defaultdict(float)
+        for report in ended:
+            costs[report.step_id] += cost_of(known[report.step_id].step, charge, report.wall_s)
+        self._book.ended(worker, Counter(report.step_id for report in ended), costs)
+        self._runtimes.add(worker.resource, ended)
         if outcome.released or outcome.finished:
             self._dirty.set()
         if outcome.manifests_due or outcome.finished:
@@ -241,28 +339,18 @@ def _signature(state: PlanningState) -> object:
         ),
         tuple((w.id, w.draining, w.capacity.cpu) for w in state.workers),
         tuple((r.id, r.enabled, r.price_per_hour, r.gpu_price_per_hour, r.speed) for r in state.resources),
+        int(state.now / _DEADLINE_PERIOD_S) if any(step.deadline is not None for step in state.steps) else 0,
+    )
+
+
+def _affordable(spending: Spending) -> object:
+    """Coarsely, for how many tasks the money of each experiment is enough."""
+    return tuple(
+        (step_id, resource, round(log2(1 + max(0.0, spending.left[spending.owner[step_id]]) / price)))
+        for (step_id, resource), price in spending.price.items()
+        if price > 0
     )
 
 
 def _magnitude(n: int) -> int:
     return n.bit_length()
-
-
-def plan_json(plan: Plan) -> dict[str, Any]:
-    """A plan for people and programs outside."""
-    return {
-        "solver": plan.solver,
-        "objective": plan.objective,
-        "bound": plan.bound,
-        "gap": plan.gap,
-        "spent_s": plan.spent_s,
-        "classes": plan.classes,
-        "shares": [
-            {"step_id": int(s.group), "resource": s.resource, "places": s.places, "burst": s.burst, "order": s.order}
-            for s in plan.shares
-        ],
-        "unplaced": [
-            {"step_id": int(u.group), "count": u.count, "reasons": [reason.text for reason in u.reasons]}
-            for u in plan.unplaced
-        ],
-    }

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.ports.repository import LiveWorker, OpenStep, PlannableResource, PlanningState
+from airavata_scheduler.platform.services.runtimes import StepEstimate
+from airavata_scheduler.platform.services.spending import Spending
 from airavata_scheduler.platform.services.step_cache import KnownStep
 from airavata_scheduler.scheduler_core import (
-    Estimate,
     Experiment,
     Plan,
     Project,
@@ -18,9 +19,6 @@ from airavata_scheduler.scheduler_core import (
     TaskGroup,
     Weights,
 )
-
-#: Taken for a task about whose runtime nobody said anything and nothing was learnt.
-DEFAULT_RUNTIME_S = 60.0
 
 
 def vector(capacity: Capacity) -> dict[str, float]:
@@ -51,10 +49,11 @@ def largest(capacities: list[Capacity]) -> Capacity:
 def build_snapshot(
     state: PlanningState,
     known: Mapping[int, KnownStep],
-    runtimes: Mapping[int, Mapping[str, Estimate]],
+    estimates: Mapping[int, StepEstimate],
     previous: Plan,
+    spending: Spending,
 ) -> Snapshot:
-    """The snapshot for `scheduler_core.plan`. ``runtimes``: step id -> resource ("" for any) -> what was learnt."""
+    """The snapshot for `scheduler_core.plan`. ``estimates`` has every step that is known."""
     steps = [step for step in state.steps if step.step_id in known]
     names = {resource.id: resource.name for resource in state.resources}
     mixed = _with_different_rules(steps, known)
@@ -62,7 +61,7 @@ def build_snapshot(
         groups=tuple(
             replace(group, avoid=_forbidden(known[step.step_id], names)) if step.experiment in mixed else group
             for step in steps
-            for group in (_group(step, known, names, runtimes.get(step.step_id, {})),)
+            for group in (_group(step, known, names, estimates[step.step_id]),)
         ),
         resources=tuple(_resource(resource, state.workers) for resource in state.resources),
         experiments=tuple(
@@ -71,7 +70,7 @@ def build_snapshot(
                 if step.experiment in mixed
                 else experiment
                 for step in steps
-                for experiment in (_experiment(step, known[step.step_id]),)
+                for experiment in (_experiment(step, known[step.step_id], spending),)
             }.values()
         ),
         projects=tuple(
@@ -98,18 +97,18 @@ def _group(
     open_step: OpenStep,
     known: Mapping[int, KnownStep],
     names: Mapping[int, str],
-    runtimes: Mapping[str, Estimate],
+    believed: StepEstimate,
 ) -> TaskGroup:
     step = known[open_step.step_id]
     active = sum(open_step.active.values())
     upstream = {step.upstream(p) for p in (*step.step.foreach, *step.step.gather, *step.step.after)}
-    prior = Estimate(mean_s=step.step.time_s or DEFAULT_RUNTIME_S)
     return TaskGroup(
         key=str(open_step.step_id),
         experiment=open_step.experiment,
         request=vector(step.step.program.request),
-        runtime=runtimes.get("", prior),
-        runtime_on={name: estimate for name, estimate in runtimes.items() if name},
+        runtime=believed.runtime,
+        runtime_on=believed.on,
+        failure_rate=believed.failure_rate,
         n_ready=open_step.ready,
         n_running={names[resource_id]: n for resource_id, n in open_step.active.items()},
         n_blocked=max(0, open_step.remaining - open_step.ready - active),
@@ -118,7 +117,7 @@ def _group(
     )
 
 
-def _experiment(step: OpenStep, known: KnownStep) -> Experiment:
+def _experiment(step: OpenStep, known: KnownStep, spending: Spending) -> Experiment:
     weights = dict(step.objective)
     return Experiment(
         key=step.experiment,
@@ -127,7 +126,7 @@ def _experiment(step: OpenStep, known: KnownStep) -> Experiment:
         priority=step.priority,
         submitted_at_s=step.submitted_at,
         deadline_at_s=step.deadline,
-        budget_left=None if step.budget is None else max(0.0, step.budget - step.cost),
+        budget_left=None if step.budget is None else max(0.0, spending.left[step.experiment]),
         allow=frozenset(known.step.allow),
         deny=frozenset(known.step.deny),
     )

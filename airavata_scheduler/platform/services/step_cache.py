@@ -29,7 +29,7 @@ class KnownStep:
     @cached_property
     def context(self) -> ReportContext:
         request = self.step.program.request
-        return ReportContext(self.step.retry, request.cpu, request.gpu)
+        return ReportContext(self.spec.experiment, self.step.retry, request.cpu, request.gpu)
 
     def manifest_key(self, parameter: str) -> str:
         """Where the manifest of a gathered parameter lies on the storage resource."""

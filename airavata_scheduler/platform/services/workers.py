@@ -64,7 +64,7 @@ class WorkerLifecycleService:
         nudge = self._nudges[worker_id]
         nudge.clear()
         directives = await self._renew(worker_id)
-        if directives.cancel or directives.drain:
+        if directives.cancel or directives.recall_steps or directives.drain:
             return directives
         try:
             async with asyncio.timeout(wait_s):
@@ -75,11 +75,11 @@ class WorkerLifecycleService:
 
     async def _renew(self, worker_id: int) -> Directives:
         try:
-            draining, canceled = await self._store.renew_worker(worker_id, self._lease_s)
+            orders = await self._store.renew_worker(worker_id, self._lease_s)
         except NotFoundError as error:
             self._nudges.pop(worker_id, None)
             raise WorkerGoneError(error.message) from error
-        return Directives(self._lease_s, cancel=tuple(canceled), drain=draining)
+        return Directives(self._lease_s, cancel=orders.canceled, recall_steps=orders.recalled, drain=orders.draining)
 
     async def goodbye(self, worker_id: int) -> None:
         """See `ports.worker_channel`."""

@@ -1,0 +1,99 @@
+"""What experiments with a budget may still spend: what is left, less what running tasks are expected to cost. Pure.
+
+An attempt is charged when it ends, so a running task counts with all of its expected cost. That bounds what is started;
+whatever the expectation was worth, nothing more is started once the budget is spent (`TaskStore.claim` refuses it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from airavata_scheduler.platform.domain.compiled import CompiledStep
+from airavata_scheduler.platform.ports.repository import Charge, OpenStep, PlannableResource, PlanningState
+from airavata_scheduler.platform.services.runtimes import StepEstimate
+from airavata_scheduler.platform.services.step_cache import KnownStep
+
+#: Taken for a task about whose runtime nobody said anything and nothing was learnt.
+DEFAULT_RUNTIME_S = 60.0
+UNLIMITED = 1 << 30
+_EPSILON = 1e-9
+
+
+def cost_of(step: CompiledStep, charge: Charge, wall_s: float) -> float:
+    """What a task of a step costs that runs so long."""
+    request = step.program.request
+    return (request.cpu * charge.price_per_hour + request.gpu * charge.gpu_price_per_hour) * wall_s / 3600.0
+
+
+def charges(resources: Sequence[PlannableResource]) -> dict[str, Charge]:
+    """Prices by name of the resource."""
+    return {r.name: Charge(r.price_per_hour, r.gpu_price_per_hour) for r in resources}
+
+
+def prior_s(step: OpenStep, known: CompiledStep, resources: Sequence[PlannableResource]) -> float:
+    """What to assume of a task's runtime at speed 1 before anything was seen: the user's figure, or a default.
+
+    Nobody sets a budget that cannot pay for the experiment, so the default is no more than what the budget allows.
+    """
+    if known.time_s:
+        return known.time_s
+    dearest = max((cost_of(known, charge, 1.0) for charge in charges(resources).values()), default=0.0)
+    if step.budget is None or dearest <= 0 or step.budget <= 0:
+        return DEFAULT_RUNTIME_S
+    return min(DEFAULT_RUNTIME_S, 0.9 * step.budget / dearest / step.n)
+
+
+@dataclass(slots=True)
+class Spending:
+    """Money by experiment. Only experiments with a budget are in it: all others may start what they like."""
+
+    left: dict[str, float] = field(default_factory=dict)  #: neither spent nor committed
+    committed: dict[str, float] = field(default_factory=dict)
+    owner: dict[int, str] = field(default_factory=dict)  #: step id -> experiment
+    price: dict[tuple[int, str], float] = field(default_factory=dict)  #: expected, of one task on a resource
+
+    @classmethod
+    def of(
+        cls, state: PlanningState, known: Mapping[int, KnownStep], estimates: Mapping[int, StepEstimate]
+    ) -> Spending:
+        """As the database says, with expected costs."""
+        found = cls()
+        charge_of, names = charges(state.resources), {r.id: r.name for r in state.resources}
+        for step in state.steps:
+            if step.budget is None or step.step_id not in known:
+                continue
+            found.owner[step.step_id] = step.experiment
+            found.left.setdefault(step.experiment, step.budget - step.cost)
+            for r in state.resources:
+                expected_s = estimates[step.step_id].runtime_on(r.name, r.speed)
+                cost = cost_of(known[step.step_id].step, charge_of[r.name], expected_s)
+                found.price[step.step_id, r.name] = cost
+            for resource_id, n in step.active.items():
+                found.commit(step.step_id, names[resource_id], n)
+        return found
+
+    def copies(self, step_id: int, resource: str, spent: Mapping[str, float]) -> int:
+        """How many tasks can be paid for, when a claim has already taken ``spent`` of each experiment."""
+        experiment, price = self.owner.get(step_id), self.price.get((step_id, resource), 0.0)
+        if experiment is None or price <= 0:
+            return UNLIMITED
+        return max(0, int((self.left[experiment] - spent.get(experiment, 0.0)) / price + _EPSILON))
+
+    def cost(self, step_id: int, resource: str, n: int) -> dict[str, float]:
+        """By experiment, what n tasks are expected to cost; nothing without a budget."""
+        experiment = self.owner.get(step_id)
+        return {} if experiment is None else {experiment: n * self.price.get((step_id, resource), 0.0)}
+
+    def commit(self, step_id: int, resource: str, n: int) -> None:
+        """Tasks start (or, with a negative number, do not)."""
+        for experiment, amount in self.cost(step_id, resource, n).items():
+            self.left[experiment] -= amount
+            self.committed[experiment] = self.committed.get(experiment, 0.0) + amount
+
+    def settle(self, step_id: int, resource: str, n: int, cost: float) -> None:
+        """Tasks ended and cost this much together."""
+        self.commit(step_id, resource, -n)
+        experiment = self.owner.get(step_id)
+        if experiment is not None:
+            self.left[experiment] -= cost
