@@ -51,10 +51,11 @@ class Executor:
         self._gauges = ExecutorGauges(resource, self._hello.host)
         self._agent: Agent | None = None
         self._running: asyncio.Task[None] | None = None
+        self._left = False  #: drained or stopped; a new start of the node or the platform begins anew
 
     async def ping(self) -> dict[str, Any]:
-        """Start the agent if it does not run; what it does now."""
-        if self._running is None or self._running.done():
+        """Start the agent if it does not run, unless it was told to leave; what it does now."""
+        if not self._left and (self._running is None or self._running.done()):
             self._running = asyncio.get_running_loop().create_task(self._run())
         agent = self._agent
         doing = agent.snapshot() if agent else None
@@ -82,6 +83,7 @@ class Executor:
         self._agent = Agent(channel, self._hello, self._scratch)
         try:
             await self._agent.run()
+            self._left = True
         except Exception:  # noqa: BLE001 - the keeper pings again, and that starts anew
             _LOG.exception("the agent ended", again_in_s=_AGAIN_S)
             await asyncio.sleep(_AGAIN_S)

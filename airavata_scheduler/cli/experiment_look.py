@@ -81,13 +81,15 @@ def tasks(
         list[str] | None,
         typer.Option(metavar="STATE", help="failed, running, ...; may be repeated.", show_default=False),
     ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="The same as --state failed.")] = False,
     limit: LimitOption = 50,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List tasks with their parameters."""
     session = Session(context, home, as_json)
-    rows = list(session.run(experiment).tasks(step, state, limit))
+    states = [*(state or ()), *(["failed"] if failed else [])]
+    rows = list(session.run(experiment).tasks(step, states or None, limit))
     if not as_json:
         columns = {"STEP": "step", "INDEX": "index", "STATE": "state", "ATTEMPT": "attempt", "PARAMETERS": "parameters"}
         print_table(rows, {**columns, "WHY": _why}, empty="There is no such task.")

@@ -83,8 +83,8 @@ class Transport:
     ) -> httpx.Response:
         """One request; tried again while nothing answers if that cannot do a thing twice (`repeatable`).
 
-        `timeout_s`: how long the answer may take, where that is long. Raises the `ApiError` that it stands for. 304 is an
-        answer like any other.
+        `timeout_s`: how long the answer may take, where that is long. Raises the `ApiError` that it stands for.
+        304 is an answer like any other.
         """
         with self._opened(
             method, path, params, json, headers, repeatable, patience_s, whole=True, read_timeout_s=timeout_s

@@ -33,10 +33,12 @@ from websockets.exceptions import ConnectionClosed
 from airavata_scheduler.adapters.authorization.embedded import EmbeddedAuthorization
 from airavata_scheduler.adapters.event_bus.postgres import PostgresEventBus
 from airavata_scheduler.adapters.memory.rate_limit import MemoryRateLimit
+from airavata_scheduler.adapters.memory.solver import InProcessSolver
 from airavata_scheduler.adapters.persistence.engine import create_engine
 from airavata_scheduler.adapters.persistence.experiment_store import PostgresExperimentStore
 from airavata_scheduler.adapters.persistence.identity import SqlIdentityStore
 from airavata_scheduler.adapters.persistence.queries import SqlQueries
+from airavata_scheduler.adapters.persistence.task_store import PostgresTaskStore
 from airavata_scheduler.adapters.storage.posix import PosixStorage
 from airavata_scheduler.api.app import build_app
 from airavata_scheduler.api.services import ApiServices
@@ -49,6 +51,7 @@ from airavata_scheduler.platform.domain.views import ExperimentView, Explanation
 from airavata_scheduler.platform.interfaces import Derivation, Submission, Validation
 from airavata_scheduler.platform.ports.repository import NewExperiment
 from airavata_scheduler.platform.services.identity import Identity, IdentitySettings, ensure_admin
+from airavata_scheduler.platform.services.preview import Previewer
 
 PASSWORD = "correct horse battery"
 KEY = "k" * 40
@@ -66,6 +69,12 @@ class StandIns:
     async def validate(self, submission: Submission) -> Validation:
         found = compile_document(parse_document(submission.document, overrides=submission.parameters, now=NOW))
         return Validation(found.name, found.n_tasks, tuple({"name": s.name, "n": s.n} for s in found.steps))
+
+    async def preview(self, submission: Submission, *, frontier: bool = False) -> Mapping[str, Any]:
+        compiled = compile_document(parse_document(submission.document, overrides=submission.parameters, now=NOW))
+        previewer = Previewer(PostgresTaskStore(self._store._engine), InProcessSolver())
+        found = await previewer.preview(compiled, submission.project, frontier=frontier)
+        return {**found, "warnings": []}
 
     async def submit(self, actor: str, submission: Submission) -> ExperimentView:
         document = parse_document(submission.document, overrides=submission.parameters, now=NOW)

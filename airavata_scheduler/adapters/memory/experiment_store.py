@@ -123,7 +123,7 @@ class MemoryExperimentStore:
         row = self._database.experiment(experiment)
         if row.status is ExperimentState.DRAFT:
             message = f"experiment {experiment} was never started"
-            raise ConflictError(message, remedy=f"use `airavata experiment resume {experiment}`")
+            raise ConflictError(message, remedy=f"start it: `airavata experiment start {experiment}`")
         if _holding(row):
             message = f"canceled tasks of experiment {experiment} are still being ended"
             raise ConflictError(message, remedy="try again in a few seconds")

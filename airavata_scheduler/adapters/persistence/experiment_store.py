@@ -217,7 +217,7 @@ class PostgresExperimentStore:
             now, project = await _lock(connection, experiment)
             if now is ExperimentState.DRAFT:
                 message = f"experiment {experiment} was never started"
-                raise ConflictError(message, remedy=f"use `airavata experiment resume {experiment}`")
+                raise ConflictError(message, remedy=f"start it: `airavata experiment start {experiment}`")
             if (await connection.execute(_HOLDING, {"id": experiment})).scalar_one():
                 message = f"canceled tasks of experiment {experiment} are still being ended"
                 raise ConflictError(message, remedy="try again in a few seconds")

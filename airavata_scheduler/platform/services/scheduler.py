@@ -84,6 +84,7 @@ class TaskSchedulerService:
         #: What the plan in force was made from, and when.
         self._snapshot, self._planned_at = _NOTHING, 0.0
         self._trouble = ""
+        self._spent_quotas = self._book.exhausted()
         self._claimed_meanwhile: list[tuple[int, str, int]] = []
         self._telling: asyncio.Task[None] | None = None
         self._told: set[str] = set()
@@ -160,6 +161,7 @@ class TaskSchedulerService:
         self._book.follow(decided)
         self._runtimes.planned_with(estimates)
         self._snapshot, self._planned_at, self._trouble = snapshot, state.now, ""
+        self._spent_quotas = self._book.exhausted()
         return True
 
     def _raise_alarms(self, state: PlanningState, known: Mapping[int, KnownStep]) -> None:
@@ -249,6 +251,9 @@ class TaskSchedulerService:
             return Batch()
         wants = self._book.wants(worker, free, most, self._requests)
         if not wants:
+            if self._book.exhausted() != self._spent_quotas:
+                # Work is left and a quota is used up: another plan need not wait for the next look.
+                self._dirty.set()
             return Batch()
         claimed = await self._store.claim(self._fence, worker_id, wants)
         got = Counter(step_id for step_id, _, _ in claimed)

@@ -1,0 +1,80 @@
+"""The stores, in memory and on PostgreSQL: budgets, alarms, and what is known of attempts after a restart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import log
+from typing import Any
+
+import pytest
+
+from airavata_scheduler.platform.domain.compiled import CompiledStep, ProgramTemplate
+from airavata_scheduler.platform.domain.failures import Cause, RetryPolicy
+from airavata_scheduler.platform.domain.messages import Report
+from airavata_scheduler.platform.domain.states import TaskState
+from airavata_scheduler.platform.domain.sweep import Sweep
+from airavata_scheduler.platform.interfaces import BUDGET_EXHAUSTED, DEADLINE_AT_RISK
+from airavata_scheduler.platform.ports.repository import Charge, ReportContext
+
+World = Any  # see conftest.py
+STEP = CompiledStep(
+    position=0, name="s0", n=10, sweep=Sweep(), foreach=(), fan_out=10, gather=(), after=(), references={},
+    program=ProgramTemplate(command=("true",)), retry=RetryPolicy(), priority=0, time_s=None,
+)  # fmt: skip
+
+
+async def test_statistics_count_what_succeeded_and_what_failed_by_its_own_fault(world: World) -> None:
+    (a,) = await world.submit("e", STEP)
+    keys = await world.claim(a, 6)
+    await world.end(keys[:3])
+    await world.end(keys[3:4], TaskState.FAILED, cause=Cause.EXIT_CODE)
+    await world.end(keys[4:5], TaskState.FAILED, cause=Cause.WORKER_LOST)
+    (found,) = await world.tasks.attempt_statistics([a])
+    assert (found.step_id, found.resource, found.attempts, found.failed, found.n) == (a, "local", 4, 1, 3)
+    assert (found.log_sum, found.log_square_sum, found.largest_s) == (pytest.approx(3 * log(1.0)), 0.0, 1.0)
+    assert await world.tasks.attempt_statistics([]) == []
+
+
+async def test_another_budget_comes_with_going_on(world: World) -> None:
+    (a,) = await world.submit("e", STEP)
+    reason = await world.experiments.pause("e", "no money", kind=BUDGET_EXHAUSTED, data={"budget": 1.0})
+    assert str(reason) == "PAUSED"
+    assert await world.claim(a, 1) == []
+    await world.experiments.resume("e", 2.5)
+    (opened,) = (await world.tasks.planning_state()).steps
+    assert opened.budget == 2.5
+    assert len(await world.claim(a, 1)) == 1
+
+
+async def test_a_warning_is_written_once_and_only_of_what_runs(world: World) -> None:
+    await world.submit("e", STEP)
+    await world.submit("other", replace(STEP))
+    assert await world.experiments.warn("e", DEADLINE_AT_RISK, "late", {"risk": 1.0})
+    assert not await world.experiments.warn("e", DEADLINE_AT_RISK, "late", {"risk": 1.0})
+    await world.experiments.pause("other", "lunch")
+    assert not await world.experiments.warn("other", DEADLINE_AT_RISK, "late", {"risk": 1.0})
+
+
+async def test_nothing_that_costs_starts_once_the_budget_is_spent(world: World) -> None:
+    (a,) = await world.submit("e", STEP)
+    await world.experiments.pause("e", "")
+    await world.experiments.resume("e", 1.0)
+    charge = Charge(3600.0, 0.0)
+    first = await world.claim(a, 1)
+    report = Report(*first[0], state=TaskState.SUCCEEDED, started_at=1e9, wall_s=1.0)
+    await world.tasks.report(world.worker, [report], {a: ReportContext("e", RetryPolicy(), 1.0, 0.0)}, charge)
+    assert (await world.usage("e"))[0] == pytest.approx(1.0)
+    assert len(await world.claim(a, 1)) == 1, "the resource itself is free"
+    await set_price(world, 3600.0)
+    assert await world.claim(a, 1) == []
+    await world.experiments.pause("e", "")
+    await world.experiments.resume("e", 1.5)
+    assert len(await world.claim(a, 1)) == 1
+
+
+async def set_price(world: World, price: float) -> None:
+    if hasattr(world, "engine"):
+        await world._run("UPDATE resources SET price_per_hour = :price", price=price)
+    else:
+        for row in world.database.resources.values():
+            row.price_per_hour = price

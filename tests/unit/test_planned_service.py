@@ -1,0 +1,282 @@
+"""The scheduler's service with the planner behind it: budgets, deadlines, explanations, estimates and fairness."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from airavata_scheduler.adapters.memory.clock import VirtualClock
+from airavata_scheduler.adapters.memory.database import MemoryDatabase
+from airavata_scheduler.adapters.memory.experiment_store import MemoryExperimentStore
+from airavata_scheduler.adapters.memory.leases import MemoryLeases
+from airavata_scheduler.adapters.memory.queries import MemoryQueries
+from airavata_scheduler.adapters.memory.solver import InProcessSolver
+from airavata_scheduler.adapters.memory.storage import MemoryStorage
+from airavata_scheduler.adapters.memory.task_store import MemoryTaskStore
+from airavata_scheduler.adapters.memory.worker_store import MemoryWorkerStore
+from airavata_scheduler.platform.domain.compile import compile_document
+from airavata_scheduler.platform.domain.document import parse_document
+from airavata_scheduler.platform.domain.messages import Hello, Launch, Report
+from airavata_scheduler.platform.domain.request import Capacity
+from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
+from airavata_scheduler.platform.interfaces import BUDGET_EXHAUSTED, DEADLINE_AT_RISK, Alarm
+from airavata_scheduler.platform.ports.repository import NewExperiment
+from airavata_scheduler.platform.services.explain import Explainer
+from airavata_scheduler.platform.services.preview import Previewer
+from airavata_scheduler.platform.services.scheduler import TaskSchedulerService
+
+NOW = 1e9
+
+
+class Bench:
+    """One worker of four cores on each resource, the service, and what it announced."""
+
+    async def open(self, *resources: str) -> Bench:
+        self.clock = VirtualClock(asyncio.get_running_loop(), NOW)
+        self.database = MemoryDatabase(self.clock)
+        self.tasks = MemoryTaskStore(self.database)
+        self.experiments = MemoryExperimentStore(self.database)
+        self.workers = MemoryWorkerStore(self.database)
+        self.alarms: list[Alarm] = []
+        self.worker_of = {}
+        for name in resources or ("local",):
+            hello = Hello(f"w-{name}", name, "host", "node", 1, "0", Capacity(cpu=4))
+            self.worker_of[name] = await self.workers.register_worker(hello, 1e9)
+        await self.restart()
+        return self
+
+    async def restart(self) -> None:
+        fence = await MemoryLeases(self.database).take("task-scheduler", "test", 1e9)
+        storage = MemoryStorage()
+        self.service = TaskSchedulerService(
+            self.tasks, fence, InProcessSolver(), storage, self.clock, lambda _: None, self.heed
+        )
+
+    async def heed(self, alarms: Sequence[Alarm]) -> None:
+        self.alarms.extend(alarms)
+
+    def set(self, resource: str, **changes: Any) -> None:
+        row = self.database.resource_named(resource)
+        assert row is not None
+        for name, value in changes.items():
+            setattr(row, name, value)
+
+    async def submit(self, name: str, n: int, *, project: str = "default", task: Any = None, **more: Any) -> int:
+        step = {"command": ["true"], "task_inputs": {"X": f"1..{n}"}, **(task or {})}
+        document = {"name": name, "tasks": {"t": step}, **more}
+        compiled = compile_document(parse_document(document, now=NOW))
+        await self.experiments.insert(NewExperiment(name, "admin", project, compiled, document))
+        return self.database.experiments[name].steps[0].step_id
+
+    async def look(self) -> None:
+        await self.service.plan()
+        await asyncio.sleep(0)
+
+    async def claim(self, resource: str = "local", most: int = 4) -> tuple[Launch, ...]:
+        return (await self.service.claim(self.worker_of[resource], Capacity(cpu=4), most, 0.0)).launches
+
+    async def end(self, launches: Sequence[Launch], wall_s: float, resource: str = "local") -> None:
+        reports = [
+            Report(x.step_id, x.index, x.attempt, TaskState.SUCCEEDED, started_at=NOW, wall_s=wall_s) for x in launches
+        ]
+        await self.service.report(self.worker_of[resource], reports)
+
+    def cost(self, experiment: str) -> float:
+        return self.database.experiments[experiment].cost
+
+    async def explained(self, step_id: int) -> Mapping[str, Any]:
+        await self.look()
+        return await self.service.explain(step_id)
+
+
+async def test_a_budget_is_overspent_by_no_more_than_what_ran_when_it_was_reached() -> None:
+    bench = await Bench().open()
+    bench.set("local", price_per_hour=3600.0)
+    await bench.submit("e", 500, task={"resources": {"time": "1s"}}, budget=20.0)
+    while not bench.alarms:
+        await bench.look()
+        launches = await bench.claim()
+        before = bench.cost("e")
+        assert not launches or before < 20.0
+        # Every task takes three times as long as its user said.
+        await bench.end(launches, 3.0)
+        assert bench.cost("e") <= max(before, 20.0 + 3.0 * len(launches))
+    assert bench.alarms[0].kind == BUDGET_EXHAUSTED
+    assert "budget of 20" in bench.alarms[0].reason
+    assert bench.cost("e") > 20.0 - 3.0
+    assert await bench.claim() == ()
+
+
+async def test_the_store_itself_starts_nothing_that_costs_once_the_budget_is_spent() -> None:
+    bench = await Bench().open("local", "free")
+    bench.set("local", price_per_hour=1.0)
+    step_id = await bench.submit("e", 10, budget=5.0)
+    bench.database.experiments["e"].cost = 5.0
+    fence = await MemoryLeases(bench.database).take("task-scheduler", "test", 1e9)
+    assert await bench.tasks.claim(fence, bench.worker_of["local"], [(step_id, 1)]) == []
+    assert len(await bench.tasks.claim(fence, bench.worker_of["free"], [(step_id, 1)])) == 1
+
+
+async def test_what_runs_is_committed_before_it_is_charged() -> None:
+    bench = await Bench().open()
+    bench.set("local", price_per_hour=3600.0)
+    await bench.submit("e", 100, task={"resources": {"time": "10s"}}, budget=25.0)
+    await bench.look()
+    assert len(await bench.claim()) == 2, "each is expected to cost 10"
+    await bench.look()
+    assert await bench.claim() == ()
+    assert bench.alarms == [], "they may cost less than expected"
+
+
+async def test_a_deadline_in_danger_is_announced_once_and_only_on_good_grounds() -> None:
+    bench = await Bench().open()
+    await bench.submit("known", 100, task={"resources": {"time": "1m"}}, deadline="10m")
+    await bench.submit("unknown", 100, deadline="10m")
+    await bench.submit("easy", 4, task={"resources": {"time": "1m"}}, deadline="10h")
+    await bench.look()
+    await bench.look()
+    assert [(alarm.kind, alarm.experiment) for alarm in bench.alarms] == [(DEADLINE_AT_RISK, "known")]
+    assert bench.alarms[0].data["expected_finish"] > bench.alarms[0].data["deadline"]
+    assert any("more workers on local" in text for text in bench.alarms[0].data["helps"])
+
+
+@pytest.mark.parametrize(
+    ("cause", "obstacle", "lift"),
+    [
+        ("cut_off", {"enabled": False}, {"enabled": True}),
+        ("budget", {"price_per_hour": 3600.0}, {"price_per_hour": 3.6}),
+    ],
+)
+async def test_lifting_the_named_obstacle_of_a_resource_makes_the_task_run(
+    cause: str, obstacle: dict[str, Any], lift: dict[str, Any]
+) -> None:
+    bench = await Bench().open()
+    step_id = await bench.submit("e", 2, task={"resources": {"time": "10s"}}, budget=1.0)
+    bench.set("local", **obstacle)
+    found = await bench.explained(step_id)
+    assert [verdict["cause"] for verdict in found["verdicts"]] == [cause]
+    assert not found["verdicts"][0]["feasible"]
+    assert found["unplaced"] == 2
+    assert await bench.claim() == ()
+    bench.set("local", **lift)
+    found = await bench.explained(step_id)
+    assert (found["verdicts"][0]["cause"], found["position"]) == ("chosen", 0)
+    assert len(await bench.claim()) == 2
+
+
+async def test_lifting_a_denial_or_a_size_makes_the_task_run() -> None:
+    bench = await Bench().open()
+    denied = await bench.submit("denied", 1, deny=["local"])
+    large = await bench.submit("large", 1, task={"resources": {"cpu": 5}})
+    assert (await bench.explained(denied))["verdicts"][0]["cause"] == "denied"
+    found = (await bench.explained(large))["verdicts"][0]
+    assert (found["cause"], found["dimension"], found["amount"]) == ("too_large", "cpu", 1.0)
+    await bench.submit("allowed", 1)
+    await bench.submit("small", 1, task={"resources": {"cpu": 5 - found["amount"]}})
+    started: Counter[int] = Counter()
+    for _ in range(3):
+        await bench.look()
+        launches = await bench.claim()
+        started.update(launch.step_id for launch in launches)
+        await bench.end(launches, 1.0)
+    names = {bench.database.steps[step_id].experiment for step_id in started}
+    assert names == {"allowed", "small"}
+
+
+async def test_sentences_of_explain_come_from_the_plan() -> None:
+    bench = await Bench().open("local", "east")
+    bench.set("east", enabled=False)
+    await bench.submit("e", 50, deadline="1h", budget=9.0)
+    await bench.look()
+    explainer = Explainer(MemoryQueries(bench.database), bench.clock, bench.service.explain)
+    found = await explainer.explain("e", "t", 7)
+    assert (found.state, found.position) == ("READY", 0)
+    assert found.expected_start is not None
+    assert "4 places on local" in found.summary
+    assert {v.resource: v.feasible for v in found.resources} == {"local": True, "east": False}
+    assert any("nothing was seen yet" in reason for reason in found.reasons)
+    assert any("deadline" in reason for reason in found.reasons)
+    await bench.end(await bench.claim(), 5.0)
+    await bench.look()
+    found = await explainer.explain("e", "t", None)
+    assert any("from 4 finished attempts" in reason for reason in found.reasons)
+
+
+async def test_estimates_survive_a_restart_of_the_scheduler() -> None:
+    bench = await Bench().open()
+    step_id = await bench.submit("e", 100)
+    for _ in range(5):
+        await bench.look()
+        await bench.end(await bench.claim(), 2.0)
+    learnt = (await bench.explained(step_id))["runtime_on"]["local"]
+    assert learnt["n"] == 20
+    assert 1.5 < learnt["mean_s"] < 4.0
+    await bench.restart()
+    assert (await bench.explained(step_id))["runtime_on"]["local"] == pytest.approx(learnt)
+
+
+async def test_a_sweep_of_a_million_does_not_keep_ten_tasks_waiting() -> None:
+    bench = await Bench().open()
+    await bench.submit("sweep", 1_000_000, project="greedy", task={"resources": {"time": "1m"}})
+    await bench.look()
+    await bench.end(await bench.claim(), 60.0)
+    small = await bench.submit("small", 10, project="modest", task={"resources": {"time": "1m"}})
+    rounds = 0
+    while not bench.database.experiments["small"].status.finished:
+        await bench.look()
+        launches = await bench.claim()
+        assert len(launches) == 4
+        if rounds < 4:
+            assert any(launch.step_id == small for launch in launches)
+        await bench.end(launches, 60.0)
+        rounds += 1
+    # Half of four places: ten tasks in five rounds, and one that was under way.
+    assert rounds <= 6
+
+
+async def test_a_preview_plans_beside_what_runs_and_stores_nothing() -> None:
+    bench = await Bench().open("slow", "fast")
+    bench.set("slow", price_per_hour=1.0)
+    bench.set("fast", price_per_hour=12.0, speed=4.0)
+    await bench.submit("running", 3)
+    document = {
+        "name": "new",
+        "tasks": {
+            "work": {"command": ["true"], "task_inputs": {"X": "1..200"}, "resources": {"time": "1m"}},
+            "sum": {"command": ["true"], "depends_on": ["work"]},
+        },
+    }
+    previewer = Previewer(bench.tasks, InProcessSolver())
+    compiled = compile_document(parse_document(document, now=NOW))
+    found = await previewer.preview(compiled, "default", frontier=True)
+    assert (found["placed"], found["unplaced"], sum(found["resources"].values())) == (201, 0, 201)
+    assert found["finish_low_s"] < found["finish_s"] < found["finish_high_s"]
+    assert found["cost"] > 0
+    points = found["frontier"]
+    assert len(points) >= 8
+    assert all(a["finish_s"] < b["finish_s"] and a["cost"] > b["cost"] for a, b in itertools.pairwise(points))
+    assert list(bench.database.experiments) == ["running"]
+    chosen = points[len(points) // 2]
+    limited = {**document, "objective": chosen["objective"], "budget": chosen["budget"]}
+    again = await previewer.preview(compile_document(parse_document(limited, now=NOW)), "default", frontier=False)
+    assert again["cost"] <= chosen["cost"] * 1.05
+    assert again["finish_s"] == pytest.approx(chosen["finish_s"], rel=0.1)
+
+
+async def test_alarms_pause_with_a_reason_and_are_announced_once() -> None:
+    bench = await Bench().open()
+    await bench.submit("e", 10)
+    store = bench.experiments
+    assert await store.warn("e", DEADLINE_AT_RISK, "late", {"risk": 1.0})
+    assert not await store.warn("e", DEADLINE_AT_RISK, "late", {"risk": 1.0})
+    state = await store.pause("e", "no money", kind=BUDGET_EXHAUSTED, data={"budget": 1.0})
+    assert state is ExperimentState.PAUSED
+    kinds = [event.kind for event in bench.database.events if event.experiment == "e"]
+    assert kinds == ["experiment.submitted", DEADLINE_AT_RISK, BUDGET_EXHAUSTED]
+    await store.resume("e", 7.0)
+    assert bench.database.experiments["e"].budget == 7.0
