@@ -59,14 +59,16 @@ class Reporter:
             await self.flush()
 
     async def flush(self) -> None:
-        """Send what is there now."""
-        while self._pending:
-            batch = [self._pending.popleft() for _ in range(min(len(self._pending), 4 * BATCH))]
-            self._sending = batch
-            await self._send(_without_superseded(batch))
-            self._sending = []
-        self._arrived.clear()
+        """Send what is there now. What arrives meanwhile waits for company again, or each would be a transaction."""
+        batch = [self._pending.popleft() for _ in range(min(len(self._pending), 4 * BATCH))]
         self._full.clear()
+        self._sending = batch
+        await self._send(_without_superseded(batch))
+        self._sending = []
+        if not self._pending:
+            self._arrived.clear()
+        elif len(self._pending) >= BATCH:
+            self._full.set()
 
     async def _send(self, batch: list[Report]) -> None:
         backoff_s = FIRST_BACKOFF_S

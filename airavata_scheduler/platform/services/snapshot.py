@@ -57,11 +57,15 @@ def build_snapshot(
     steps = [step for step in state.steps if step.step_id in known]
     names = {resource.id: resource.name for resource in state.resources}
     mixed = _with_different_rules(steps, known)
+    capacities = {
+        resource.id: total([worker.capacity for worker in state.workers if worker.resource_id == resource.id])
+        for resource in state.resources
+    }
     return Snapshot(
         groups=tuple(
             replace(group, avoid=_forbidden(known[step.step_id], names)) if step.experiment in mixed else group
             for step in steps
-            for group in (_group(step, known, names, estimates[step.step_id]),)
+            for group in (_group(step, known, names, capacities, estimates[step.step_id]),)
         ),
         resources=tuple(_resource(resource, state.workers) for resource in state.resources),
         experiments=tuple(
@@ -97,10 +101,16 @@ def _group(
     open_step: OpenStep,
     known: Mapping[int, KnownStep],
     names: Mapping[int, str],
+    capacities: Mapping[int, Capacity],
     believed: StepEstimate,
 ) -> TaskGroup:
     step = known[open_step.step_id]
     active = sum(open_step.active.values())
+    running = {
+        names[resource_id]: min(n, step.step.program.request.copies_in(capacities[resource_id]) or n)
+        for resource_id, n in open_step.active.items()
+        if resource_id in capacities
+    }
     upstream = {step.upstream(p) for p in (*step.step.foreach, *step.step.gather, *step.step.after)}
     return TaskGroup(
         key=str(open_step.step_id),
@@ -109,8 +119,9 @@ def _group(
         runtime=believed.runtime,
         runtime_on=believed.on,
         failure_rate=believed.failure_rate,
-        n_ready=open_step.ready,
-        n_running={names[resource_id]: n for resource_id, n in open_step.active.items()},
+        # What a worker claimed ahead holds no place yet: to the planner it waits like the rest.
+        n_ready=open_step.ready + active - sum(running.values()),
+        n_running=running,
         n_blocked=max(0, open_step.remaining - open_step.ready - active),
         after=tuple(str(step_id) for step_id in sorted(upstream) if step_id in known),
         priority=step.step.priority,
