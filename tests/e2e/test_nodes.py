@@ -139,14 +139,14 @@ def _check(platform: Platform, experiment: str, folder: Path, n: int) -> list[st
 
 
 def test_node_joins_while_a_sweep_runs(platform: Platform, machine: Machine, tmp_path: Path, wait_until: Wait) -> None:
-    n = 60
-    experiment = platform.submit(_DOCUMENT.format(name="join", n=n, seconds=0.5))
+    # Long enough to be still running when the node has joined, however slow the machine is.
+    sweep = platform.submit(_DOCUMENT.format(name="join", n=2000, seconds=0.5))
     machine.join()
     wait_until(lambda: bool(machine.live()), _JOINED_S)
-    if not platform.counts(experiment)["ready"]:
-        _check(platform, experiment, tmp_path / "early", n)
-        experiment = platform.submit(_DOCUMENT.format(name="joined", n=n, seconds=0.5))
-    wait_until(lambda: bool(machine.running(experiment)), 30)
+    wait_until(lambda: bool(machine.running(sweep)), _JOINED_S)
+    platform.call("experiment", "cancel", sweep)
+    n = 60
+    experiment = platform.submit(_DOCUMENT.format(name="joined", n=n, seconds=0.5))
     assert {"local", machine.resource} == set(_check(platform, experiment, tmp_path / "out", n))
     platform.heal()
 

@@ -82,7 +82,7 @@ async def validate(body: NewExperiment, caller: Caller, services: Services) -> V
     return ValidationModel.of(await services.orchestrator.validate(_submission(services, body, None)))
 
 
-@router.post("/plan", responses=responses(401, 403, 503))
+@router.post("/plan", responses=responses(401, 403, 404, 503))
 async def plan(body: PlanRequest, caller: Caller, services: Services) -> PlanModel:
     """What would run where, until when and for how much, if it were submitted now; stores nothing.
 
