@@ -154,6 +154,9 @@ class Keeper:
         """Connect, make what is missing, then look every second until told to stop."""
         threading.Thread(target=self._write_reports, daemon=True).start()
         self._connect()
+        # Only now: connecting sets a handler of Ray's own, with which we would end without leaving.
+        signal.signal(signal.SIGTERM, self.stop)
+        signal.signal(signal.SIGINT, self.stop)
         asyncio.run(self._prepare_database())
         self._stage("starting actors")
         for name in _CLASSES:
@@ -300,11 +303,11 @@ class Keeper:
         if self._settings.ray_address is None:
             return
         self._stage("leaving the cluster")
-        self._api.stop()
         for watched in self._executors.values():
             _quietly(watched.stop)
         for watched in [*self._executors.values(), *self._services.values()]:
             _quietly(watched.remove)
+        self._api.stop()
 
 
 def _quietly(action: Callable[[], object]) -> None:
@@ -319,8 +322,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
     keeper = Keeper(Settings.from_run(parser.parse_args().home))
-    signal.signal(signal.SIGTERM, keeper.stop)
-    signal.signal(signal.SIGINT, keeper.stop)
     keeper.run()
 
 

@@ -119,10 +119,13 @@ class ServedApi:
         self.pids, self.problems = _read(details) if details else ({}, ["Ray Serve does not run"])
 
     def stop(self) -> None:
-        """Take the API away from a cluster that goes on."""
+        """Take the API away from a cluster that goes on, and Serve with it unless somebody else uses it."""
         try:
-            serve.delete("api")
-            serve.delete("streams")
+            if set(serve.status().applications) <= {"api", "streams"}:
+                serve.shutdown()  # type: ignore[no-untyped-call]  # Ray has no types there
+            else:
+                serve.delete("api")
+                serve.delete("streams")
         except RayError as error:
             _LOG.warning("the API was not removed", error=str(error)[:500])
 

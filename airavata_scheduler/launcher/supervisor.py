@@ -36,7 +36,7 @@ from airavata_scheduler.settings import Settings, SettingsError
 _TICK_S = 0.5
 _RAY_START_S = 120.0
 _MIGRATION_S = 300.0
-_KEEPER_STOP_S = 12.0
+_KEEPER_STOP_S = 20.0
 _POSTGRES_STOP_S = 5.0
 _LOCK_S = 5.0  # a supervisor that was just killed holds it for a moment
 _WANTED_FILES = 65_536
