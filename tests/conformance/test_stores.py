@@ -159,7 +159,7 @@ async def test_a_lost_worker_gives_back_its_tasks_and_can_change_nothing(world: 
     with pytest.raises(NotFoundError):
         await world.workers.renew_worker(world.worker, 30)
     assert await world.tasks.claim(world.fence, world.worker, [(a, 1)]) == []
-    _, back, _ = await world.workers.expire_workers(world.fence)
+    back, _ = await world.workers.take_back(world.fence)
     assert back == 3
     assert (await world.end(held)).stale == held
     assert await world.counts(a) == {"ready": 4}
@@ -271,17 +271,40 @@ async def test_an_expired_lease_takes_what_started_as_lost_and_the_rest_as_it_wa
     assert await world.claim(a, 3) == []
     assert (await world.tasks.planning_state()).workers == []
     reaper = await world.leases.take("worker-lifecycle", "test", 10)
-    lost, back, _ = await world.workers.expire_workers(reaper)
-    assert (lost, back) == ([world.worker], 3)
+    _, looked_at = await world.workers.expire_workers(reaper, 30, None)
+    await world.end_lease(world.worker)
+    lost, _ = await world.workers.expire_workers(reaper, 30, looked_at)
+    assert lost == [world.worker]
+    assert (await world.workers.take_back(reaper))[0] == 3
     assert await world.attempts() == 1
-    assert await world.workers.expire_workers(reaper) == ([], 0, (await world.workers.expire_workers(reaper))[2])
+    assert (await world.workers.expire_workers(reaper, 30, looked_at))[0] == []
+    assert (await world.workers.take_back(reaper))[0] == 0
     with pytest.raises(NotFoundError):
         await world.workers.renew_worker(world.worker, 30)
     with pytest.raises(NotFoundError):
         await world.workers.drain_worker(world.worker)
     await world.leases.take("worker-lifecycle", "successor", 10)
     with pytest.raises(LeaseLostError):
-        await world.workers.expire_workers(reaper)
+        await world.workers.expire_workers(reaper, 30, None)
+    with pytest.raises(LeaseLostError):
+        await world.workers.take_back(reaper)
+
+
+@pytest.mark.parametrize("away_s", [None, 20.5, -0.5])
+async def test_a_reaper_that_was_away_gives_everybody_a_lease_before_it_ends_any(
+    world: World, away_s: float | None
+) -> None:
+    """``away_s``: how long before its look the last one was; below 0 when the database's clock was set back."""
+    (a,) = await world.submit("e", step(0, 1))
+    held = await world.claim(a, 1)
+    reaper = await world.leases.take("worker-lifecycle", "test", 10)
+    _, now = await world.workers.expire_workers(reaper, 30, None)
+    await world.end_lease(world.worker)
+    lost, again = await world.workers.expire_workers(reaper, 30, None if away_s is None else now - away_s)
+    assert lost == []
+    assert again >= now
+    assert [w.id for w in (await world.tasks.planning_state()).workers] == [world.worker]
+    assert (await world.end(held)).stale == []
 
 
 async def test_a_lease_that_ran_out_unseen_can_still_be_renewed(world: World) -> None:

@@ -12,6 +12,7 @@ from airavata_scheduler.platform.domain.states import TaskState
 from airavata_scheduler.platform.domain.views import ResourceView, StorageView, WorkerView
 from airavata_scheduler.platform.ports.queries import LiveTotals
 
+_PING_S = 2.0
 _HELD = "(SELECT count(*) FROM tasks t WHERE t.worker_id = w.id AND t.state BETWEEN 2 AND 5)"
 _LIVE = "w.state IN ('live', 'draining')"
 _WORKERS = f"""
@@ -67,7 +68,7 @@ class PlatformQueries(Reader):
     """The part of the port that is about the platform itself."""
 
     async def ping(self) -> None:
-        await self.row("SELECT 1 AS one")
+        await self.rows("SELECT 1 AS one", silence_s=_PING_S)
 
     async def resources(self) -> Sequence[ResourceView]:
         return [_resource(row) for row in await self.rows(_RESOURCES.format(where="true"))]

@@ -216,11 +216,14 @@ class WorkerStore(Protocol):
     """Workers and their leases."""
 
     async def register_worker(self, hello: Hello, lease_s: float) -> int:
-        """A new worker id. A living worker of that name is replaced: see `expire_workers` for its tasks."""
+        """A new worker id. A living worker of that name is replaced: see `take_back` for its tasks."""
         ...
 
     async def renew_worker(self, worker_id: int, lease_s: float) -> WorkerOrders:
-        """What it has to do. NotFoundError if its lease was taken away."""
+        """What it has to do. NotFoundError if its lease was taken away.
+
+        Answers, or raises UnavailableError, within a fraction of a lease.
+        """
         ...
 
     async def drain_worker(self, worker_id: int) -> None: ...
@@ -229,8 +232,19 @@ class WorkerStore(Protocol):
         """It leaves in order: its tasks go back. How many."""
         ...
 
-    async def expire_workers(self, fence: Fence) -> tuple[list[int], int, ReportOutcome]:
-        """Take the tasks of workers whose lease is over: (worker ids, tasks taken back, what followed)."""
+    async def expire_workers(
+        self, fence: Fence, lease_s: float, looked_at: float | None
+    ) -> tuple[Sequence[int], float]:
+        """End the registrations whose lease is over: (their ids, the database's time of this look).
+
+        ``looked_at`` is the time of the reaper's last look. Without one, or when the database's clock has gone on since
+        by two thirds of a lease, or back, nobody could be sure to renew: every living worker is then given a whole lease
+        from now on, and none is ended. Answers, or raises UnavailableError, within a fraction of a lease.
+        """
+        ...
+
+    async def take_back(self, fence: Fence) -> tuple[int, ReportOutcome]:
+        """Take the tasks that workers without a registration hold: (how many, what followed)."""
         ...
 
     async def storages(self) -> list[StorageLocation]: ...
