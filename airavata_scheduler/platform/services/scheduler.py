@@ -40,6 +40,8 @@ _BUSY_PERIOD_S = 1.0
 _IDLE_PERIOD_S = 5.0
 #: Time alone is a reason for another plan while there are deadlines.
 _DEADLINE_PERIOD_S = 20.0
+#: However little seems to have changed, a plan does not stand for longer: whatever was overlooked is seen then.
+_LONGEST_PLAN_S = 30.0
 _NOTHING = Snapshot(groups=(), resources=(), experiments=())
 
 
@@ -83,6 +85,7 @@ class TaskSchedulerService:
         self._signature: object = None
         #: What the plan in force was made from, and when.
         self._snapshot, self._planned_at = _NOTHING, 0.0
+        self._plan_ends_at = 0.0
         self._trouble = ""
         self._spent_quotas = self._book.exhausted()
         self._claimed_meanwhile: list[tuple[int, str, int]] = []
@@ -118,6 +121,7 @@ class TaskSchedulerService:
         self._charges = charges(state.resources)
         signature = (_signature(state), _affordable(self._book.spending))
         changed = (signature, self._book.exhausted()) != self._signature or self._runtimes.drifted(estimates)
+        changed = changed or (bool(state.steps) and self._clock.monotonic() > self._plan_ends_at)
         # Without a new plan the old one goes on, and the next look asks again.
         if changed and await self._plan(state, known, estimates):
             self._signature = (signature, self._book.exhausted())
@@ -162,6 +166,7 @@ class TaskSchedulerService:
         self._runtimes.planned_with(estimates)
         self._snapshot, self._planned_at, self._trouble = snapshot, state.now, ""
         self._spent_quotas = self._book.exhausted()
+        self._plan_ends_at = self._clock.monotonic() + _LONGEST_PLAN_S
         return True
 
     def _raise_alarms(self, state: PlanningState, known: Mapping[int, KnownStep]) -> None:
