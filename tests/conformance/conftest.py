@@ -145,7 +145,7 @@ class PostgresWorld(World):
         await self._run("UPDATE tasks SET not_before = NULL")
 
     async def end_lease(self, worker_id: int) -> None:
-        await self._run("UPDATE workers SET lease_until = now() - interval '1 second' WHERE id = :i", i=worker_id)
+        await self._run("UPDATE workers SET lease_until = now() - interval '1 minute' WHERE id = :i", i=worker_id)
 
 
 class StandingClock:

@@ -13,6 +13,7 @@ from airavata_scheduler.platform.domain.messages import Hello, Output, StorageLo
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
 from airavata_scheduler.platform.domain.sweep import Sweep
+from airavata_scheduler.platform.domain.workers import LastLook
 from airavata_scheduler.platform.ports.repository import WorkerOrders
 
 World = Any  # see conftest.py
@@ -273,11 +274,11 @@ async def test_an_expired_lease_takes_what_started_as_lost_and_the_rest_as_it_wa
     reaper = await world.leases.take("worker-lifecycle", "test", 10)
     _, looked_at = await world.workers.expire_workers(reaper, 30, None)
     await world.end_lease(world.worker)
-    lost, _ = await world.workers.expire_workers(reaper, 30, looked_at)
+    lost, _ = await world.workers.expire_workers(reaper, 30, LastLook(looked_at, 0.0))
     assert lost == [world.worker]
     assert (await world.workers.take_back(reaper))[0] == 3
     assert await world.attempts() == 1
-    assert (await world.workers.expire_workers(reaper, 30, looked_at))[0] == []
+    assert (await world.workers.expire_workers(reaper, 30, LastLook(looked_at, 0.0)))[0] == []
     assert (await world.workers.take_back(reaper))[0] == 0
     with pytest.raises(NotFoundError):
         await world.workers.renew_worker(world.worker, 30)
@@ -290,17 +291,21 @@ async def test_an_expired_lease_takes_what_started_as_lost_and_the_rest_as_it_wa
         await world.workers.take_back(reaper)
 
 
-@pytest.mark.parametrize("away_s", [None, 20.5, -0.5])
+@pytest.mark.parametrize(
+    ("at_s", "ago_s"), [(0.0, None), (-20.5, 20.5), (-10.0, 2.0), (10.0, 2.0)],
+    ids=["restarted", "away", "clock set forward", "clock set back"],
+)  # fmt: skip
 async def test_a_reaper_that_was_away_gives_everybody_a_lease_before_it_ends_any(
-    world: World, away_s: float | None
+    world: World, at_s: float, ago_s: float | None
 ) -> None:
-    """``away_s``: how long before its look the last one was; below 0 when the database's clock was set back."""
+    """The last look as the database's clock has it, relative to now, and as that of the reaper has it."""
     (a,) = await world.submit("e", step(0, 1))
     held = await world.claim(a, 1)
     reaper = await world.leases.take("worker-lifecycle", "test", 10)
     _, now = await world.workers.expire_workers(reaper, 30, None)
     await world.end_lease(world.worker)
-    lost, again = await world.workers.expire_workers(reaper, 30, None if away_s is None else now - away_s)
+    last = None if ago_s is None else LastLook(now + at_s, ago_s)
+    lost, again = await world.workers.expire_workers(reaper, 30, last)
     assert lost == []
     assert again >= now
     assert [w.id for w in (await world.tasks.planning_state()).workers] == [world.worker]

@@ -102,7 +102,7 @@ class FaultySolver:
         self._last: Plan | None = None
         self.solved = 0
         # The rungs of the ladder that cost tens of milliseconds are for a few seeds only.
-        self._limits = {"solver": "auto"} if rng.random() < 0.03 else {"solver": "greedy", "detail_tasks": 0}
+        self._limits = {"solver": "auto"} if rng.random() < 0.01 else {"solver": "greedy", "detail_tasks": 0}
 
     async def solve(self, snapshot: Snapshot, now: float, limits: Limits) -> Plan | None:
         rng, odds = self._rng, self._odds

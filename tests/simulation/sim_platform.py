@@ -42,18 +42,19 @@ class Instance:
         self.fence = fence
         self.service = service
         self.alive = True
-        self._running: set[asyncio.Task[Any]] = set()
+        # No set: its order would depend on addresses, and the run with it.
+        self._running: dict[asyncio.Task[Any], None] = {}
         self.start(self._loop())
 
     def start(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(work)
-        self._running.add(task)
+        self._running[task] = None
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         """What a call raised is its caller's business, and nobody's if the caller is gone."""
-        self._running.discard(task)
+        self._running.pop(task, None)
         if not task.cancelled():
             task.exception()
 
@@ -74,7 +75,7 @@ class Instance:
 
     def kill(self) -> None:
         self.alive = False
-        for task in self._running:
+        for task in list(self._running):
             task.cancel()
 
 

@@ -63,7 +63,7 @@ class _Run:
         self.workers = [SimWorker(platform, self.natures, *places[i]) for i in range(count)]
         for worker in self.workers:
             worker.start()
-        for _ in range(self.rng.choice((4, 8, 25))):
+        for _ in range(self.rng.choice((4, 8, 16))):
             await asyncio.sleep(self.rng.expovariate(1.0))
             await self.rng.choice(self._events())()
             self._must_be_sound()

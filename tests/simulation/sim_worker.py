@@ -270,10 +270,10 @@ class Session:
             await asyncio.sleep(max(0.0, 0.05 - (self._now() - asked_at)))
 
     async def _watch(self) -> None:
-        while self._now() < self._lease_until:
+        while (left_s := self._lease_until - self._now()) > 0:
             if self.draining and not self._identities():
                 self._ended.set()
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(min(left_s, 0.25) if self.draining else left_s)
             await self.worker.thaw()
         self.lost = True
         self._ended.set()

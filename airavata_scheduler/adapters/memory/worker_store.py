@@ -18,7 +18,7 @@ from airavata_scheduler.platform.domain.errors import NotFoundError
 from airavata_scheduler.platform.domain.failures import Cause
 from airavata_scheduler.platform.domain.messages import Hello, Report, StorageLocation
 from airavata_scheduler.platform.domain.states import ACTIVE, ExperimentState, TaskState
-from airavata_scheduler.platform.domain.workers import renewals_were_possible
+from airavata_scheduler.platform.domain.workers import LastLook, over_before
 from airavata_scheduler.platform.ports.repository import Charge, Fence, ReportContext, ReportOutcome, WorkerOrders
 
 
@@ -77,18 +77,16 @@ class MemoryWorkerStore:
         self._database.append([Event("worker.left", None, None, {"worker": worker_id, "returned": len(held)})])
         return len(held)
 
-    async def expire_workers(
-        self, fence: Fence, lease_s: float, looked_at: float | None
-    ) -> tuple[Sequence[int], float]:
+    async def expire_workers(self, fence: Fence, lease_s: float, last: LastLook | None) -> tuple[Sequence[int], float]:
         """See the port."""
         database, now = self._database, self._database.clock.time()
         database.check_fence(fence)
         living = [row for row in database.workers.values() if row.state in LIVING]
-        if not renewals_were_possible(now, looked_at, lease_s):
+        if last is None or not last.was_regular(now, lease_s):
             for row in living:
                 row.lease_until = now + lease_s
             return [], now
-        lost = [row.id for row in living if row.lease_until < now]
+        lost = [row.id for row in living if row.lease_until < over_before(now, lease_s)]
         for worker_id in lost:
             database.workers[worker_id].state = "lost"
         if lost:

@@ -21,8 +21,8 @@ from airavata_scheduler.platform.domain.errors import UnavailableError
 
 T = TypeVar("T")
 
-#: Undone by the server without a fault of the statement: lost connections, serialization failures and deadlocks, lack of
-#: room or connections (53), a server that goes down, comes up or canceled it (57), and errors of its disk (58).
+#: Undone by the server without a fault of the statement: lost connections, serialization failures and deadlocks, lack
+#: of room or connections (53), a server that goes down, comes up or canceled it (57), and errors of its disk (58).
 _TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
 _TRANSIENT_STATES = frozenset({"25P03", "25P04", "55P03"})
 _NO_ROOM = "53100"

@@ -17,7 +17,7 @@ from airavata_scheduler.platform.domain.errors import NotFoundError
 from airavata_scheduler.platform.domain.failures import Cause
 from airavata_scheduler.platform.domain.messages import Hello, Report, StorageLocation
 from airavata_scheduler.platform.domain.states import TaskState
-from airavata_scheduler.platform.domain.workers import renewals_were_possible
+from airavata_scheduler.platform.domain.workers import LastLook, over_before
 from airavata_scheduler.platform.ports.repository import Charge, Fence, ReportContext, ReportOutcome, WorkerOrders
 
 _ENSURE_RESOURCE = sa.text("""
@@ -52,7 +52,7 @@ _NOW = sa.text("SELECT extract(epoch FROM clock_timestamp())::float8")
 # As of the time that was just read: should the server freeze in between, it must not count.
 _EXPIRE = sa.text("""
 UPDATE workers SET state = 'lost'
-WHERE state IN ('live', 'draining') AND lease_until < to_timestamp(:now) RETURNING id
+WHERE state IN ('live', 'draining') AND lease_until < to_timestamp(:end) RETURNING id
 """)
 _EXTEND_ALL = sa.text("""
 UPDATE workers SET lease_until = to_timestamp(:now) + make_interval(secs => :lease_s)
@@ -148,18 +148,16 @@ class PostgresWorkerStore:
 
         return await transaction(self._engine, work)
 
-    async def expire_workers(
-        self, fence: Fence, lease_s: float, looked_at: float | None
-    ) -> tuple[Sequence[int], float]:
+    async def expire_workers(self, fence: Fence, lease_s: float, last: LastLook | None) -> tuple[Sequence[int], float]:
         """One short transaction that is not repeated: what was true before the database was away is not true after."""
 
         async def work(connection: AsyncConnection) -> tuple[Sequence[int], float]:
             await check_fence(connection, fence)
             now: float = (await connection.execute(_NOW)).scalar_one()
-            if not renewals_were_possible(now, looked_at, lease_s):
+            if last is None or not last.was_regular(now, lease_s):
                 await connection.execute(_EXTEND_ALL, {"now": now, "lease_s": lease_s})
                 return [], now
-            lost = (await connection.execute(_EXPIRE, {"now": now})).scalars().all()
+            lost = (await connection.execute(_EXPIRE, {"end": over_before(now, lease_s)})).scalars().all()
             if lost:
                 held: int = (await connection.execute(_HELD, {"ids": list(lost)})).scalar_one()
                 await append(connection, [Event("worker.lost", None, None, {"workers": list(lost), "tasks": held})])

@@ -15,6 +15,7 @@ from airavata_scheduler.platform.domain.failures import RetryPolicy
 from airavata_scheduler.platform.domain.messages import Hello, Report, StorageLocation
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
+from airavata_scheduler.platform.domain.workers import LastLook
 
 TaskKey = tuple[int, int, int]  #: (step id, index, attempt)
 
@@ -232,14 +233,11 @@ class WorkerStore(Protocol):
         """It leaves in order: its tasks go back. How many."""
         ...
 
-    async def expire_workers(
-        self, fence: Fence, lease_s: float, looked_at: float | None
-    ) -> tuple[Sequence[int], float]:
+    async def expire_workers(self, fence: Fence, lease_s: float, last: LastLook | None) -> tuple[Sequence[int], float]:
         """End the registrations whose lease is over: (their ids, the database's time of this look).
 
-        ``looked_at`` is the time of the reaper's last look. Without one, or when the database's clock has gone on since
-        by two thirds of a lease, or back, nobody could be sure to renew: every living worker is then given a whole lease
-        from now on, and none is ended. Answers, or raises UnavailableError, within a fraction of a lease.
+        Unless the ``last`` look was a regular one, nobody could be sure to renew: every living worker is then given a
+        whole lease from now on, and none is ended. Answers, or raises UnavailableError, within a fraction of a lease.
         """
         ...
 

@@ -1,8 +1,8 @@
 """`WorkerLifecycle`: registration, heartbeats that carry directives, and the reaper.
 
 While the database is away nobody's lease is written, and nobody's tasks are taken either, as the reaper needs it, too.
-So a worker whose renewal fails is promised another lease, and the reaper keeps the promise: its next look gives everybody
-a whole lease before any ends. See also `WorkerStore.expire_workers` for the outages that no heartbeat noticed.
+So a worker whose renewal fails is promised another lease, and the reaper keeps the promise: its next look gives
+everybody a whole lease before any ends. See `WorkerStore.expire_workers` for the outages that no heartbeat noticed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from airavata_scheduler.platform.domain.errors import NotFoundError, Unavailable
 from airavata_scheduler.platform.domain.messages import Directives, Hello, Welcome, WorkerGoneError
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.views import WorkerView
+from airavata_scheduler.platform.domain.workers import LastLook
 from airavata_scheduler.platform.ports.clock import Clock
 from airavata_scheduler.platform.ports.queries import Queries
 from airavata_scheduler.platform.ports.repository import ExperimentStore, Fence, ReportOutcome, WorkerStore
@@ -52,8 +53,8 @@ class WorkerLifecycleService:
         self._on_change = on_change
         self._on_advance = on_advance
         self._nudges: dict[int, asyncio.Event] = defaultdict(asyncio.Event)
-        #: When the reaper last got through to the database, by the database's clock.
-        self._looked_at: float | None = None
+        #: When the reaper last got through to the database: by the database's clock, and by ours.
+        self._looked_at: tuple[float, float] | None = None
         self._looking = asyncio.Lock()
         self._deciding = False  #: whose lease is over, at this moment
         self._promised = False  #: a lease that is not written, since the last look began
@@ -143,19 +144,26 @@ class WorkerLifecycleService:
     async def reap(self) -> int:
         """End the registrations whose lease is over, and take back their tasks; how many."""
         async with self._looking:
-            looked_at = None if self._promised else self._looked_at
+            last = None if self._promised else self._last_look()
             # Should this look fail, the next one finds that the database was away.
-            self._looked_at, self._promised, self._deciding = None, False, looked_at is not None
+            self._looked_at, self._promised, self._deciding = None, False, last is not None
             try:
-                lost, self._looked_at = await self._store.expire_workers(self._fence, self._lease_s, looked_at)
+                lost, now = await self._store.expire_workers(self._fence, self._lease_s, last)
             finally:
                 self._deciding = False
+            self._looked_at = now, self._clock.monotonic()
         self._away_since = None
         for worker_id in lost:
             self._nudges.pop(worker_id, None)
         if lost:
             self._on_change()
         return await self._take_back()
+
+    def _last_look(self) -> LastLook | None:
+        if self._looked_at is None:
+            return None
+        at, seen_at = self._looked_at
+        return LastLook(at, self._clock.monotonic() - seen_at)
 
     async def _take_back(self) -> int:
         tasks, outcome = await self._store.take_back(self._fence)
