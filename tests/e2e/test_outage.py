@@ -109,7 +109,7 @@ def test_tasks_outlive_an_outage_of_the_database(
             watching.kill()
     assert (end["status"], end["tasks"]["succeeded"]) == ("SUCCEEDED", _N + 1)
     assert watching.returncode == 0, said
-    assert "connection lost, retrying" in said
+    assert "the database does not answer" in said or "connection lost" in said
     assert sorted(map(int, ledger.read_text().split())) == list(range(1, _N + 1)), "each task ran once"
     assert {row["attempt"] for row in platform.experiment("results", experiment)["items"]} == {1}
     assert _services(platform) == before, "nothing but the database was started again"
