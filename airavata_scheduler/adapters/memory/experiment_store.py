@@ -27,7 +27,7 @@ class MemoryExperimentStore:
         if new.idempotency_key is not None:
             for known in database.experiments.values():
                 if (known.new.owner, known.new.idempotency_key) == (new.owner, new.idempotency_key):
-                    return known.new.id, False
+                    return new.replay_of(known.new.id, known.new.request_digest), False
         first = database.last_step_id + 1
         ids = range(first, first + len(new.compiled.steps))
         database.last_step_id += len(ids)

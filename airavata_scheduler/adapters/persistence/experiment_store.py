@@ -18,12 +18,12 @@ from airavata_scheduler.platform.domain.errors import ConflictError, NotFoundErr
 from airavata_scheduler.platform.domain.states import FINISHED, ExperimentState, TaskState
 from airavata_scheduler.platform.ports.repository import Fence, NewExperiment
 
-_KNOWN_KEY = sa.text("SELECT id FROM experiments WHERE owner = :owner AND idempotency_key = :key")
+_KNOWN_KEY = sa.text("SELECT id, request_digest FROM experiments WHERE owner = :owner AND idempotency_key = :key")
 _INSERT = sa.text("""
 INSERT INTO experiments (id, name, description, project, owner, status, tags, priority, deadline, budget, objective,
-                         document, idempotency_key, derived_from, submitted_at)
+                         document, idempotency_key, request_digest, derived_from, submitted_at)
 VALUES (:id, :name, :description, :project, :owner, :status, :tags, :priority, :deadline, :budget, :objective,
-        :document, :key, :derived_from, CASE WHEN :status = 'RUNNING' THEN clock_timestamp() END)
+        :document, :key, :digest, :derived_from, CASE WHEN :status = 'RUNNING' THEN clock_timestamp() END)
 ON CONFLICT (owner, idempotency_key) DO NOTHING RETURNING id
 """)
 _STEP_IDS = sa.text("SELECT nextval(pg_get_serial_sequence('steps', 'id')) FROM generate_series(1, :n)")
@@ -114,10 +114,10 @@ class PostgresExperimentStore:
             if new.idempotency_key is not None:
                 known = await connection.execute(_KNOWN_KEY, {"owner": new.owner, "key": new.idempotency_key})
                 if (row := known.first()) is not None:
-                    return row[0], False
+                    return new.replay_of(*row), False
             if (await connection.execute(_INSERT, _experiment_values(new))).first() is None:
                 known = await connection.execute(_KNOWN_KEY, {"owner": new.owner, "key": new.idempotency_key})
-                return known.scalar_one(), False
+                return new.replay_of(*known.one()), False
             ids = list((await connection.execute(_STEP_IDS, {"n": len(new.compiled.steps)})).scalars())
             steps = Jsonb(_step_values(new, ids))
             await connection.execute(_INSERT_STEPS, {"experiment": new.id, "steps": steps})
@@ -341,6 +341,7 @@ def _experiment_values(new: NewExperiment) -> dict[str, Any]:
         "objective": Jsonb(dict(compiled.objective)),
         "document": Jsonb(dict(new.document)),
         "key": new.idempotency_key,
+        "digest": new.request_digest,
         "derived_from": new.derived_from,
     }
 
