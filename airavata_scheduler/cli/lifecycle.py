@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from airavata_scheduler.cli.options import HomeOption, JsonOption
+from airavata_scheduler.cli.options import HomeOption, JsonOption, parse_pairs
 from airavata_scheduler.cli.output import print_fields, print_table, text
 from airavata_scheduler.cli.session import Session
 
@@ -36,6 +36,15 @@ def up(
     ] = None,
     gpus: Annotated[
         int | None, typer.Option(metavar="N", help="GPUs for tasks. Default: all.", show_default=False)
+    ] = None,
+    named: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--named",
+            metavar="NAME=AMOUNT",
+            help="A licence or the like that tasks can ask for. May be repeated.",
+            show_default=False,
+        ),
     ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", metavar="", help="Return when it runs; end it with `airavata down`.")
@@ -69,6 +78,7 @@ def up(
         http_host=http_host,
         cpus=cpus,
         gpus=gpus,
+        named=parse_pairs(named, "--named") or None,
         ray_address=ray_address,
         database_url=database_url,
     )
