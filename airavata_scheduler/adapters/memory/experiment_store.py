@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from airavata_scheduler.adapters.memory.database import Event, ExperimentRow, MemoryDatabase, StepRow
+from airavata_scheduler.adapters.memory.database import ExperimentRow, MemoryDatabase, StepRow
 from airavata_scheduler.adapters.memory.following import follow, open_gate
 from airavata_scheduler.platform.domain.derive import merge
 from airavata_scheduler.platform.domain.errors import ConflictError
+from airavata_scheduler.platform.domain.events import Event
 from airavata_scheduler.platform.domain.states import ACTIVE, FINISHED, ExperimentState, TaskState
 from airavata_scheduler.platform.ports.repository import Fence, NewExperiment
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from airavata_scheduler.adapters.memory.database import (
     LIVING,
-    Event,
     MemoryDatabase,
     ResourceRow,
     StepRow,
@@ -13,6 +12,7 @@ from airavata_scheduler.adapters.memory.database import (
 )
 from airavata_scheduler.adapters.memory.reports import record
 from airavata_scheduler.platform.domain.errors import NotFoundError
+from airavata_scheduler.platform.domain.events import Event
 from airavata_scheduler.platform.domain.failures import Cause
 from airavata_scheduler.platform.domain.messages import Hello, Report, StorageLocation
 from airavata_scheduler.platform.domain.states import ACTIVE, ExperimentState, TaskState

@@ -11,10 +11,11 @@ from psycopg.types.json import Jsonb
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from airavata_scheduler.adapters.persistence.engine import transaction
-from airavata_scheduler.adapters.persistence.events import Event, append
+from airavata_scheduler.adapters.persistence.events import append
 from airavata_scheduler.adapters.persistence.follow import follow, open_gates
 from airavata_scheduler.adapters.persistence.leases import check_fence
 from airavata_scheduler.platform.domain.errors import ConflictError, NotFoundError
+from airavata_scheduler.platform.domain.events import Event
 from airavata_scheduler.platform.domain.states import FINISHED, ExperimentState, TaskState
 from airavata_scheduler.platform.ports.repository import Fence, NewExperiment
 
