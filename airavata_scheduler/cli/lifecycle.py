@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from airavata_scheduler.launcher.commands import Stage, UpResult
 
 
+NamedOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--named",
+        metavar="NAME=AMOUNT",
+        help="A licence or the like that tasks can ask for. May be repeated.",
+        show_default=False,
+    ),
+]
+
+
 def register_lifecycle(app: typer.Typer) -> None:
     """Add the four commands."""
     for command in (up, down, status, doctor):
@@ -37,15 +48,7 @@ def up(
     gpus: Annotated[
         int | None, typer.Option(metavar="N", help="GPUs for tasks. Default: all.", show_default=False)
     ] = None,
-    named: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--named",
-            metavar="NAME=AMOUNT",
-            help="A licence or the like that tasks can ask for. May be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    named: NamedOption = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", metavar="", help="Return when it runs; end it with `airavata down`.")
     ] = False,
