@@ -15,7 +15,14 @@ from airavata_scheduler.cli.session import Session
 if TYPE_CHECKING:
     from airavata_scheduler.launcher.commands import Stage, UpResult
 
-
+DatabaseUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Use this PostgreSQL instead of the embedded one; better set DATABASE_URL.",
+        show_default=False,
+    ),
+]
 NamedOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -56,14 +63,7 @@ def up(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Join this Ray cluster instead of starting one.", show_default=False),
     ] = None,
-    database_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Use this PostgreSQL instead of the embedded one; better set DATABASE_URL.",
-            show_default=False,
-        ),
-    ] = None,
+    database_url: DatabaseUrlOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
