@@ -137,7 +137,7 @@ def _ahead(step: StepView, index: int) -> int:
 
 def _expected_start(found: Mapping[str, Any], ahead: int) -> float | None:
     """When the first of the step starts, and later by the rounds that those before it take."""
-    places = sum(found["shares"].values())
+    places: int = sum(found["shares"].values())
     first: float | None = found["expected_start"]
     if first is None or not places:
         return first
