@@ -14,6 +14,7 @@ from airavata_scheduler.cli.session import Session
 
 if TYPE_CHECKING:
     from airavata_scheduler.launcher.commands import Stage, UpResult
+    from airavata_scheduler.settings import Settings
 
 DatabaseUrlOption = Annotated[
     str | None,
@@ -69,26 +70,28 @@ def up(
 ) -> None:
     """Start the platform, or find it running.
 
-    Without --detach it stays until Ctrl-C and then ends what it started. Starting twice does no harm.
+    Without --detach it stays until Ctrl-C and then ends what it started. What runs already goes on as it is.
     """
     from airavata_scheduler.launcher import commands
     from airavata_scheduler.settings import Settings
 
     session = Session(context, home, as_json)
-    settings = Settings.load(
-        home=session.home,
-        http_port=http_port,
-        http_host=http_host,
-        cpus=cpus,
-        gpus=gpus,
-        named=parse_pairs(named, "--named") or None,
-        ray_address=ray_address,
-        database_url=database_url,
-    )
+    given: dict[str, Any] = {
+        "http_port": http_port,
+        "http_host": http_host,
+        "cpus": cpus,
+        "gpus": gpus,
+        "named": parse_pairs(named, "--named") or None,
+        "ray_address": ray_address,
+        "database_url": database_url,
+    }
+    settings = Settings.load(home=session.home, **given)
     session.say(f"Starting the platform in {settings.home}")
     result = commands.up(settings, detach=True, progress=_shown(session))
     _announce(session, result)
-    if not detach:
+    if result.already_running:
+        _say_what_stays(session, settings, [name for name, value in given.items() if value is not None])
+    elif not detach:
         session.say("\nIt runs until Ctrl-C.")
         try:
             commands.up(settings, detach=False)
@@ -169,6 +172,17 @@ def _shown(session: Session) -> Any:
             print(line, file=out, flush=True)
 
     return show
+
+
+def _say_what_stays(session: Session, wanted: Settings, given: list[str]) -> None:
+    """A platform that ran already has the settings it was started with, whatever was asked for now."""
+    from airavata_scheduler.settings import Settings
+
+    active = Settings.from_run(wanted.home)
+    kept = [f"--{name.replace('_', '-')}" for name in given if getattr(active, name) != getattr(wanted, name)]
+    if kept:
+        down = session.hint("down")
+        session.say(f"\nIt keeps the settings it was started with. For another {', '.join(kept)}: first `{down}`.")
 
 
 def _announce(session: Session, result: UpResult) -> None:

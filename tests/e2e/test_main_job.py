@@ -239,6 +239,15 @@ def test_logs_are_followed_while_the_task_runs(platform: Platform, tmp_path: Pat
     assert platform.watch(experiment)["status"] == "SUCCEEDED"
 
 
+def test_up_again_changes_nothing_and_says_so(platform: Platform) -> None:
+    before = platform.pids()
+    said = platform.call("up", "--cpus", "1").stdout
+    assert "was running already" in said
+    assert "For another --cpus: first `airavata down" in said
+    assert platform.pids() == before
+    assert platform.up()["already_running"]
+
+
 def test_100_000_tasks_are_stored_listed_run_and_canceled(
     platform: Platform, wait_until: Any, done: dict[str, Any]
 ) -> None:
