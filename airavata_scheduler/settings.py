@@ -168,6 +168,14 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().resolve()
 
+    @field_validator("ray_address")
+    @classmethod
+    def _host_and_port(cls, value: str | None) -> str | None:
+        host, _, port = (value or "").rpartition(":")
+        if value is not None and not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError("write HOST:PORT, such as 10.0.0.1:6379")
+        return value
+
     @field_validator("named")
     @classmethod
     def _positive(cls, value: dict[str, float]) -> dict[str, float]:

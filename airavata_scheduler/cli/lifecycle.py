@@ -143,11 +143,12 @@ def doctor(context: typer.Context, home: HomeOption = None, as_json: JsonOption 
 
     session = Session(context, home, as_json)
     checks = commands.doctor(_home(session))
+    marks = {True: "ok  ", False: "BAD ", None: "note"}
     for check in checks:
-        session.say(f"{'ok ' if check.ok else 'BAD'}  {check.name}: {check.found}")
+        session.say(f"{marks[check.ok]}  {check.name}: {check.found}")
         if not check.ok and check.remedy:
-            session.say(f"     -> {check.remedy}")
-    good = all(check.ok for check in checks)
+            session.say(f"      -> {check.remedy}")
+    good = not any(check.ok is False for check in checks)
     rows = [{"name": c.name, "ok": c.ok, "found": c.found, "remedy": c.remedy} for c in checks]
     session.result({"ok": good, "checks": rows})
     if not good:

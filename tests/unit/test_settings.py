@@ -105,6 +105,9 @@ def test_every_problem_is_reported_at_once_with_key_value_and_remedy(tmp_path: P
     [
         ({"heartbeat_s": 12.0}, "at least twice the heartbeat"),
         ({"http_tls_cert": "/c.pem"}, "belong together"),
+        ({"ray_address": "head"}, "HOST:PORT"),
+        ({"ray_address": ":6379"}, "HOST:PORT"),
+        ({"ray_address": "head:70000"}, "HOST:PORT"),
         ({"keeper_module": "a; rm"}, "keeper_module"),
         ({"htpp_port": 1}, "is not a setting"),
     ],
