@@ -79,5 +79,5 @@ docs: $(STAMP) ## docs/cli.md from the command itself
 	@$(PY) -m airavata_scheduler.cli.reference
 
 clean: ## Remove the environment and everything generated
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist demo-output
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
