@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from airavata_scheduler.cli.options import HomeOption, JsonOption, parse_pairs
-from airavata_scheduler.cli.output import print_fields, print_table, text
+from airavata_scheduler.cli.output import print_fields, print_table
 from airavata_scheduler.cli.session import Session
 
 if TYPE_CHECKING:
@@ -221,7 +221,6 @@ def _print_status(state: dict[str, Any]) -> None:
     print_table(
         state["processes"], {"PROCESS": "name", "ROLE": "role", "PID": "pid"}, empty="No process of this platform runs."
     )
-    if state.get("workers"):
-        print("\nWorkers")
-        for worker in state["workers"]:
-            print(f"  {text(worker)}")
+    if state["workers"]:
+        print()
+        print_table(state["workers"], {"WORKER": "name", "PID": "pid", "RUNNING": "running"}, empty="")
