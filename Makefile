@@ -79,5 +79,6 @@ docs: $(STAMP) ## docs/cli.md from the command itself
 	@$(PY) -m airavata_scheduler.cli.reference
 
 clean: ## Remove the environment and everything generated
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist demo-output
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf demo-output
