@@ -81,3 +81,4 @@ docs: $(STAMP) ## docs/cli.md from the command itself
 clean: ## Remove the environment and everything generated
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf demo-output

@@ -14,9 +14,10 @@ import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     Field,
     SecretStr,
@@ -26,10 +27,22 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as PydanticSettingsError
 
 ENV_PREFIX = "AIRAVATA_"
 CONFIG_TABLE = "platform"
 _SECRET_MODE = 0o600
+_RAY_KINDS = frozenset({"CPU", "GPU", "TPU", "memory", "object_store_memory"})
+
+
+def _of_our_own(name: str) -> str:
+    if name in _RAY_KINDS or ":" in name:
+        raise ValueError("is a name that Ray uses itself: take another one, such as license_matlab")
+    return name
+
+
+#: Licences and the like. Ray keeps them beside its own kinds of resources, whose names are taken.
+NamedResource = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_of_our_own)]
 
 
 class SettingsError(ValueError):
@@ -98,8 +111,9 @@ class Paths:
 class Settings(BaseSettings):
     """One installation's settings; times in seconds, sizes in bytes. Immutable once made.
 
-    `cpus` and `gpus` of None mean all of this machine; `database_url` of None the embedded PostgreSQL; `ray_address`
-    of None a Ray head of our own; a port of None a free one, which stays the same until `down`.
+    `cpus` and `gpus` of None mean all of this machine; `named` are its licences and the like; `database_url` of None
+    the embedded PostgreSQL; `ray_address` of None a Ray head of our own; a port of None a free one, which stays the
+    same until `down`.
     """
 
     model_config = SettingsConfigDict(
@@ -113,6 +127,7 @@ class Settings(BaseSettings):
     http_tls_key: Path | None = None
     cpus: int | None = Field(default=None, ge=1, le=4096)
     gpus: int | None = Field(default=None, ge=0, le=1024)
+    named: dict[NamedResource, float] = {}
     database_url: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("database_url", "AIRAVATA_DATABASE_URL", "DATABASE_URL")
     )
@@ -153,6 +168,21 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().resolve()
+
+    @field_validator("ray_address")
+    @classmethod
+    def _host_and_port(cls, value: str | None) -> str | None:
+        host, _, port = (value or "").rpartition(":")
+        if value is not None and not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError("write HOST:PORT, such as 10.0.0.1:6379")
+        return value
+
+    @field_validator("named")
+    @classmethod
+    def _positive(cls, value: dict[str, float]) -> dict[str, float]:
+        if wrong := [name for name, amount in value.items() if not 0 < amount <= 1e9]:
+            raise ValueError(f"the amount of {', '.join(wrong)} must be above 0 and at most 1e9")
+        return value
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -228,7 +258,13 @@ class Settings(BaseSettings):
         """
         root = Path(home).expanduser().resolve() if home is not None else default_home()
         given = {key: value for key, value in overrides.items() if value is not None}
-        environment = EnvSettingsSource(cls)()
+        try:
+            environment = EnvSettingsSource(cls)()
+        except PydanticSettingsError:
+            message = (
+                f'{ENV_PREFIX}NAMED is {os.environ.get(f"{ENV_PREFIX}NAMED")!r}: write it as JSON, {{"matlab": 2}}'
+            )
+            raise SettingsError([message]) from None
         return cls._checked({**_config_table(root), **environment, **given, "home": root}, Paths(root).config)
 
     @classmethod

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,8 @@ class Executor:
             node_id=node_id,
             pid=os.getpid(),
             version=__version__,
-            capacity=capacity,
+            # Ray does not count disk space; what others write there later is not ours to promise.
+            capacity=replace(capacity, disk_bytes=shutil.disk_usage(self._scratch).free),
             facts={"python": sys.version.split()[0]},
         )
         self._gauges = ExecutorGauges(resource, self._hello.host)

@@ -88,19 +88,20 @@ async def _access(
 
 
 Caller = Annotated[Access, Depends(_access)]
+ExperimentId = Annotated[str, Path(max_length=64, description="Id of the experiment", examples=["e-7xk2mz7qpc"])]
 
 
-async def _viewing(experiment: Annotated[str, Path(max_length=64)], caller: Caller) -> str:
+async def _viewing(experiment: ExperimentId, caller: Caller) -> str:
     await caller.experiment(experiment)
     return experiment
 
 
-async def _submitting(experiment: Annotated[str, Path(max_length=64)], caller: Caller) -> str:
+async def _submitting(experiment: ExperimentId, caller: Caller) -> str:
     await caller.experiment(experiment, "submit")
     return experiment
 
 
-async def _editing(experiment: Annotated[str, Path(max_length=64)], caller: Caller) -> str:
+async def _editing(experiment: ExperimentId, caller: Caller) -> str:
     await caller.experiment(experiment, "edit")
     return experiment
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from airavata_scheduler.api import errors
@@ -41,14 +42,17 @@ _ROUTERS: tuple[APIRouter, ...] = (
 
 def build_app(services: ApiServices) -> FastAPI:
     """The app over these services."""
-    app = FastAPI(
+    # The framework's own documentation page loads its scripts from elsewhere; an installation may be offline.
+    app = FastAPIOffline(
         title="Airavata Scheduler",
         version=services.version,
         description=_DESCRIPTION,
         openapi_url=f"{PREFIX}/openapi.json",
-        # The documentation pages of the framework load their scripts from elsewhere; an installation may be offline.
-        docs_url=None,
+        docs_url=f"{PREFIX}/docs",
         redoc_url=None,
+        static_url=f"{PREFIX}/docs/assets",
+        swagger_ui_oauth2_redirect_url=f"{PREFIX}/docs/oauth2-redirect",
+        swagger_ui_parameters={"defaultModelsExpandDepth": 0},
     )
     registry = CollectorRegistry()
     app.state.services, app.state.registry = services, registry

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from airavata_scheduler.platform.domain.errors import (
@@ -54,21 +54,7 @@ class ProblemModel(BaseModel):
 
 
 class ErrorModel(BaseModel):
-    """Every error looks like this."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "code": "not_found",
-                    "message": "there is no experiment 'e7x'",
-                    "path": "experiment",
-                    "remedy": "list them with `airavata experiment list`",
-                    "request_id": "5b1c0f6e2a3d4c5f",
-                }
-            ]
-        }
-    )
+    """Every error looks like this; ``problems`` has all of them where a request or document is not valid."""
 
     code: str
     message: str
@@ -78,20 +64,53 @@ class ErrorModel(BaseModel):
     problems: list[ProblemModel] | None = None
 
 
+#: Status: what it means, and code, message, path and remedy of an example.
+_MEANING: Mapping[int, tuple[str, str, str, str, str]] = {
+    401: ("No valid token", "not_authenticated", "the access token has ended", "", "log in again, or refresh"),
+    403: (
+        "Not permitted", "not_allowed", "you may not submit in the project 'plasma'", "project",
+        "ask an owner of the project for another role",
+    ),
+    404: (
+        "Not there, or not to be seen by you", "not_found", "there is no experiment 'e-7x'", "experiment",
+        "list them with `airavata experiment list`",
+    ),
+    409: (
+        "The state of the thing forbids it", "conflict", "experiment e-7x is SUCCEEDED; paused needs RUNNING", "",
+        "see `airavata experiment status e-7x`",
+    ),
+    413: (
+        "The body is too large", "too_large", "the body of the request is too large", "", "send at most 33554432 bytes"
+    ),
+    422: (
+        "The request is not valid", "invalid_document", "tasks.a.colour: there is no field 'colour'", "tasks.a.colour",
+        "see `airavata experiment schema`",
+    ),
+    429: ("Too many requests; see Retry-After", "rate_limited", "too many logins", "", "wait 42 s"),
+    503: (
+        "Something needed does not answer; see Retry-After", "unavailable", "the database does not answer", "",
+        "try again",
+    ),
+}  # fmt: skip
+
+
 def responses(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries of these errors, and of those that every route knows."""
-    meaning = {
-        401: "No valid token",
-        403: "Not permitted",
-        404: "Not there, or not to be seen by you",
-        405: "The address does not know that method",
-        409: "The state of the thing forbids it",
-        413: "The body is too large",
-        422: "The request is not valid",
-        429: "Too many requests; see Retry-After",
-        503: "Something needed does not answer; see Retry-After",
+    """The OpenAPI entries of these errors, and of those that every route knows, each with an example."""
+    return {code: _response(*_MEANING[code]) for code in sorted({413, 422, 503, *codes})}
+
+
+def _response(meaning: str, code: str, message: str, path: str, remedy: str) -> dict[str, Any]:
+    example: dict[str, Any] = {
+        "code": code,
+        "message": message,
+        "path": path,
+        "remedy": remedy,
+        "request_id": "5b1c0f6e2a3d4c5f",
     }
-    return {code: {"model": ErrorModel, "description": meaning[code]} for code in sorted({413, 422, 503, *codes})}
+    if code == "invalid_document":
+        what = message.removeprefix(f"{path}: ")
+        example["problems"] = [{"path": path, "message": what, "value": "'red'", "remedy": remedy}]
+    return {"model": ErrorModel, "description": meaning, "content": {"application/json": {"example": example}}}
 
 
 def request_id(request: Request) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+from fastapi import Body
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, PlainSerializer, model_validator
 
-T = TypeVar("T")
+T = TypeVar("T", bound=BaseModel)
 
 #: Times on the wire: ISO 8601 with Z, from seconds since the epoch.
 Time = Annotated[
@@ -60,17 +61,42 @@ class Shown(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
+def examples_of(model: type[BaseModel]) -> list[Any]:
+    """The examples that a model was declared with."""
+    extra = model.model_config.get("json_schema_extra")
+    found = extra.get("examples") if isinstance(extra, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def optional(model: type[BaseModel]) -> Any:
+    """The body of a request that may be left out; what it is optional for hides the model's examples otherwise."""
+    return Body(examples=examples_of(model))
+
+
+def example(body: Any, media_type: str = "application/json") -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entry of a successful answer that no model describes."""
+    return {200: {"content": {media_type: {"example": body}}}}
+
+
 class Listing(BaseModel, Generic[T]):
     """A list that always fits one answer."""
 
     items: list[T]
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """With the example of its items, so that no list needs one of its own."""
+        schema = handler.resolve_ref_schema(handler(core))
+        (item,) = get_args(cls.model_fields["items"].annotation)
+        rest = {name: field.examples[0] for name, field in cls.model_fields.items() if field.examples}
+        schema["examples"] = [{"items": examples_of(item), **rest}]
+        return schema
 
-class Paged(BaseModel, Generic[T]):
+
+class Paged(Listing[T], Generic[T]):
     """One page; ``next`` is the cursor of the following one, null on the last."""
 
-    items: list[T]
-    next: str | None = None
+    next: Annotated[str | None, Field(examples=["WzUxXQ"])] = None
 
 
 def asked(*values: Mapping[str, Any]) -> ConfigDict:
@@ -79,7 +105,7 @@ def asked(*values: Mapping[str, Any]) -> ConfigDict:
 
 
 def shown(*values: Mapping[str, Any]) -> ConfigDict:
-    """The same of an answer's model."""
+    """The same of an answer's model. FastAPI drops what is None from examples, so nothing in them may be."""
     return ConfigDict(from_attributes=True, json_schema_extra={"examples": [dict(v) for v in values]})
 
 

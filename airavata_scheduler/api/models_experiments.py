@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from airavata_scheduler.api.models import Asked, Shown, Time, asked, shown
+from airavata_scheduler.api.models import Asked, Listing, Shown, Time, asked, shown
 from airavata_scheduler.platform.domain.states import TaskState
 from airavata_scheduler.platform.domain.views import AttemptView, ExperimentView, StepView, TaskView
 from airavata_scheduler.platform.interfaces import Validation
@@ -23,7 +23,7 @@ EXAMPLE_DOCUMENT = {
     "name": "square",
     "tasks": {"square": {"command": ["sh", "-c", "echo $((X * X))"], "task_inputs": {"X": "1..100"}}},
 }
-_COUNTS = {"total": 100, **{state.name.lower(): 0 for state in TaskState}, "running": 2, "ready": 90, "succeeded": 8}
+_COUNTS = {"total": 100, **{state.name.lower(): 0 for state in TaskState}, "succeeded": 99, "failed": 1}
 
 
 def texts(parameters: Parameters | None) -> dict[str, str] | None:
@@ -152,22 +152,22 @@ class ExperimentModel(BaseModel):
             "name": "square",
             "project": "default",
             "owner": "ada",
-            "status": "RUNNING",
+            "status": "PARTIAL",
             "tasks": _COUNTS,
             "created_at": "2026-01-01T00:00:00Z",
             "submitted_at": "2026-01-01T00:00:00Z",
             "started_at": "2026-01-01T00:00:01Z",
-            "finished_at": None,
+            "finished_at": "2026-01-01T00:00:12.5Z",
             "wall_s": 12.5,
             "priority": 0,
-            "deadline": None,
-            "budget": None,
+            "deadline": "2026-01-02T00:00:00Z",
+            "budget": 5.0,
             "cost": 0.01,
             "cpu_s": 7.9,
             "description": "",
             "tags": [],
             "reason": "",
-            "derived_from": None,
+            "derived_from": "e01ab7",
             "version": 17,
             "steps": [{"name": "square", "n": 100, "tasks": _COUNTS, "needs": []}],
         }
@@ -266,7 +266,7 @@ class TaskModel(BaseModel):
             "parameters": {"X": 5},
             "worker": "exec.local.n1",
             "resource": "local",
-            "not_before": None,
+            "not_before": "2026-01-01T00:00:07Z",
             "cause": "exit_code",
             "message": "the program ended with code 3",
             "attempts": [],
@@ -335,7 +335,7 @@ class ExplanationModel(Shown):
             "resources": [{"resource": "local", "feasible": True, "reason": "fits"}],
             "remedy": "",
             "position": 96,
-            "expected_start": None,
+            "expected_start": "2026-01-01T00:00:30Z",
         }
     )
     subject: str
@@ -369,8 +369,7 @@ class EventModel(Shown):
     data: dict[str, Any]
 
 
-class Events(BaseModel):
+class Events(Listing[EventModel]):
     """Some events, and the number to pass as ``after`` for those that follow."""
 
-    items: list[EventModel]
-    next_seq: int
+    next_seq: Annotated[int, Field(examples=[51])]

@@ -90,7 +90,7 @@ class PlanModel(Shown):
         {
             "name": "square", "n_tasks": 100, "finish_s": 750.0, "finish_low_s": 290.0, "finish_high_s": 1398.0,
             "finish_at": "2026-01-01T00:12:30Z", "cost": 0.4, "moved_bytes": 0.0, "late_s": 0.0, "deadline_risk": 0.0,
-            "placed": 100, "unplaced": 0, "budget": None, "deadline": None,
+            "placed": 100, "unplaced": 0, "budget": 5.0, "deadline": "2026-01-02T00:00:00Z",
             "objective": {"time": 0.4, "cost": 0.3, "deadline": 0.2, "locality": 0.1},
             "steps": [
                 {
@@ -100,7 +100,14 @@ class PlanModel(Shown):
                 }
             ],
             "resources": {"local": 100}, "planned_at": "2026-01-01T00:00:00Z", "solver": "flow", "gap": 0.001,
-            "warnings": [], "frontier": None,
+            "warnings": [],
+            "frontier": [
+                {
+                    "number": 1, "finish_s": 750.0, "finish_low_s": 290.0, "finish_high_s": 1398.0, "cost": 0.4,
+                    "moved_bytes": 0.0, "deadline_risk": 0.0, "budget": 5.0, "objective": {"time": 1.0},
+                    "places": {"square": {"local": 8}},
+                }
+            ],
         }
     )  # fmt: skip
     name: str

@@ -20,7 +20,7 @@ from airavata_scheduler.cli.options import (
     parse_pairs,
     read_document,
 )
-from airavata_scheduler.cli.output import print_table, text
+from airavata_scheduler.cli.output import amounts, print_table
 from airavata_scheduler.cli.session import Session
 from airavata_scheduler.cli.watching import watch_until_end
 
@@ -160,10 +160,7 @@ def _show_validation(session: Session, found: dict[str, Any]) -> None:
     session.say(f"{found['name']}: the document is valid and makes {found['n_tasks']} tasks.")
     for warning in found.get("warnings") or ():
         session.say(f"  note: {warning}")
-    columns = {"STEP": "name", "TASKS": "n", "NEEDS": "needs", "EACH TASK TAKES": "request", "FIRST TASK": "first"}
     if not session.as_json:
-        print_table(found["steps"], {key: _shown(name) for key, name in columns.items()}, empty="It has no steps.")
-
-
-def _shown(name: str) -> Any:
-    return lambda row: text(row.get(name))
+        takes = {"EACH TASK TAKES": lambda step: amounts(step["request"])}
+        columns = {"STEP": "name", "TASKS": "n", "NEEDS": "needs", **takes, "FIRST TASK": "first"}
+        print_table(found["steps"], columns, empty="It has no steps.")

@@ -12,7 +12,7 @@ from airavata_scheduler.client import errors
 EXIT_CODES = {
     0: "done",
     1: "error",
-    2: "usage: an option or argument is wrong",
+    2: "usage: an option or argument is wrong, here or in the eyes of the platform",
     3: "not authenticated, or not allowed",
     4: "the platform cannot be reached, or cannot answer now",
     5: "not found",
@@ -25,6 +25,7 @@ INTERRUPTED = 130
 
 _BY_KIND: tuple[tuple[type[Exception], int], ...] = (
     (errors.InvalidDocumentError, 6),
+    (errors.InvalidRequestError, 2),
     (errors.NotAuthenticatedError, 3),
     (errors.NotAllowedError, 3),
     (errors.NotFoundError, 5),

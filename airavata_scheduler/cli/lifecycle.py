@@ -8,12 +8,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from airavata_scheduler.cli.options import HomeOption, JsonOption
-from airavata_scheduler.cli.output import print_fields, print_table, text
+from airavata_scheduler.cli.options import HomeOption, JsonOption, parse_pairs
+from airavata_scheduler.cli.output import print_fields, print_table
 from airavata_scheduler.cli.session import Session
 
 if TYPE_CHECKING:
     from airavata_scheduler.launcher.commands import Stage, UpResult
+    from airavata_scheduler.settings import Settings
+
+DatabaseUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Use this PostgreSQL instead of the embedded one; better set DATABASE_URL.",
+        show_default=False,
+    ),
+]
+NamedOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--named",
+        metavar="NAME=AMOUNT",
+        help="A licence or the like that tasks can ask for. May be repeated.",
+        show_default=False,
+    ),
+]
 
 
 def register_lifecycle(app: typer.Typer) -> None:
@@ -37,6 +56,7 @@ def up(
     gpus: Annotated[
         int | None, typer.Option(metavar="N", help="GPUs for tasks. Default: all.", show_default=False)
     ] = None,
+    named: NamedOption = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", metavar="", help="Return when it runs; end it with `airavata down`.")
     ] = False,
@@ -44,38 +64,34 @@ def up(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Join this Ray cluster instead of starting one.", show_default=False),
     ] = None,
-    database_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Use this PostgreSQL instead of the embedded one; better set DATABASE_URL.",
-            show_default=False,
-        ),
-    ] = None,
+    database_url: DatabaseUrlOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start the platform, or find it running.
 
-    Without --detach it stays until Ctrl-C and then ends what it started. Starting twice does no harm.
+    Without --detach it stays until Ctrl-C and then ends what it started. What runs already goes on as it is.
     """
     from airavata_scheduler.launcher import commands
     from airavata_scheduler.settings import Settings
 
     session = Session(context, home, as_json)
-    settings = Settings.load(
-        home=session.home,
-        http_port=http_port,
-        http_host=http_host,
-        cpus=cpus,
-        gpus=gpus,
-        ray_address=ray_address,
-        database_url=database_url,
-    )
+    given: dict[str, Any] = {
+        "http_port": http_port,
+        "http_host": http_host,
+        "cpus": cpus,
+        "gpus": gpus,
+        "named": parse_pairs(named, "--named") or None,
+        "ray_address": ray_address,
+        "database_url": database_url,
+    }
+    settings = Settings.load(home=session.home, **given)
     session.say(f"Starting the platform in {settings.home}")
     result = commands.up(settings, detach=True, progress=_shown(session))
     _announce(session, result)
-    if not detach:
+    if result.already_running:
+        _say_what_stays(session, settings, [name for name, value in given.items() if value is not None])
+    elif not detach:
         session.say("\nIt runs until Ctrl-C.")
         try:
             commands.up(settings, detach=False)
@@ -127,11 +143,12 @@ def doctor(context: typer.Context, home: HomeOption = None, as_json: JsonOption 
 
     session = Session(context, home, as_json)
     checks = commands.doctor(_home(session))
+    marks = {True: "ok  ", False: "BAD ", None: "note"}
     for check in checks:
-        session.say(f"{'ok ' if check.ok else 'BAD'}  {check.name}: {check.found}")
+        session.say(f"{marks[check.ok]}  {check.name}: {check.found}")
         if not check.ok and check.remedy:
-            session.say(f"     -> {check.remedy}")
-    good = all(check.ok for check in checks)
+            session.say(f"      -> {check.remedy}")
+    good = not any(check.ok is False for check in checks)
     rows = [{"name": c.name, "ok": c.ok, "found": c.found, "remedy": c.remedy} for c in checks]
     session.result({"ok": good, "checks": rows})
     if not good:
@@ -156,6 +173,17 @@ def _shown(session: Session) -> Any:
             print(line, file=out, flush=True)
 
     return show
+
+
+def _say_what_stays(session: Session, wanted: Settings, given: list[str]) -> None:
+    """A platform that ran already has the settings it was started with, whatever was asked for now."""
+    from airavata_scheduler.settings import Settings
+
+    active = Settings.from_run(wanted.home)
+    kept = [f"--{name.replace('_', '-')}" for name in given if getattr(active, name) != getattr(wanted, name)]
+    if kept:
+        down = session.hint("down")
+        session.say(f"\nIt keeps the settings it was started with. For another {', '.join(kept)}: first `{down}`.")
 
 
 def _announce(session: Session, result: UpResult) -> None:
@@ -193,7 +221,6 @@ def _print_status(state: dict[str, Any]) -> None:
     print_table(
         state["processes"], {"PROCESS": "name", "ROLE": "role", "PID": "pid"}, empty="No process of this platform runs."
     )
-    if state.get("workers"):
-        print("\nWorkers")
-        for worker in state["workers"]:
-            print(f"  {text(worker)}")
+    if state["workers"]:
+        print()
+        print_table(state["workers"], {"WORKER": "name", "PID": "pid", "RUNNING": "running"}, empty="")

@@ -73,6 +73,17 @@ def size(size_bytes: float) -> str:
     return f"{size_bytes:.1f} TB"
 
 
+def amounts(capacity: Mapping[str, Any]) -> str:
+    """What a task asks for or a resource has, without what it has nothing of: `cpu 2, memory 4.0 GB, matlab 1`."""
+    units: Mapping[str, Callable[[Any], str]] = {"memory_bytes": size, "disk_bytes": size}
+    flat = {**{kind: amount for kind, amount in capacity.items() if kind != "named"}, **capacity.get("named", {})}
+    return ", ".join(
+        f"{kind.removesuffix('_bytes')} {units.get(kind, '{:g}'.format)(amount)}"
+        for kind, amount in flat.items()
+        if amount
+    )
+
+
 def _cell(row: Mapping[str, Any], what: str | Cell) -> str:
     value = text(row.get(what) if isinstance(what, str) else what(row)).replace("\n", " ")
     return value if len(value) <= _WIDEST_CELL else value[: _WIDEST_CELL - 3] + "..."

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from airavata_scheduler.cli.options import HomeOption, JsonOption, parse_pairs
-from airavata_scheduler.cli.output import moment, print_fields, print_table
+from airavata_scheduler.cli.output import amounts, moment, print_fields, print_table
 from airavata_scheduler.cli.session import Session
 
 resource_app = typer.Typer(help="Compute and storage resources.", no_args_is_help=True)
@@ -21,7 +21,13 @@ def list_resources(context: typer.Context, home: HomeOption = None, as_json: Jso
     session = Session(context, home, as_json)
     rows = session.client.resources.list()
     if not as_json:
-        columns = {"NAME": "name", "KIND": "kind", "STATE": "state", "CAPACITY": "capacity", "WORKERS": "workers"}
+        columns = {
+            "NAME": "name",
+            "KIND": "kind",
+            "STATE": "state",
+            "CAPACITY": lambda row: amounts(row["capacity"]),
+            "WORKERS": "workers",
+        }
         print_table(
             rows,
             {**columns, "RUNNING": "running", "PRICE/H": "price_per_hour", "SPEED": "speed"},
@@ -36,7 +42,7 @@ def get(context: typer.Context, name: ResourceArgument, home: HomeOption = None,
     session = Session(context, home, as_json)
     row = session.client.resources.get(name)
     if not as_json:
-        print_fields(row)
+        print_fields({**row, **{key: amounts(row[key]) for key in ("capacity", "largest")}})
     session.result(row)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from airavata_scheduler.launcher import processes
-from airavata_scheduler.launcher.doctor import Check, doctor
+from airavata_scheduler.launcher.doctor import Check, doctor, joined
 from airavata_scheduler.launcher.environment import child_environment
 from airavata_scheduler.launcher.logs import open_log, tail
 from airavata_scheduler.launcher.postgres import EmbeddedPostgres
@@ -133,6 +133,8 @@ def _prepare(settings: Settings) -> None:
             f"http_port {settings.http_port} on {settings.http_host} is in use by another program: end it, or "
             "choose another port with --http-port"
         )
+    if problems := joined(settings):
+        raise LaunchError("\n".join(problems))
     settings.save_run()
 
 

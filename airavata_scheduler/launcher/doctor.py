@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -45,11 +46,13 @@ def doctor(home: Path | str) -> list[Check]:
         root = Path(home).expanduser().resolve()
         settings = Settings.from_run(root) if Paths(root).run_settings.exists() else Settings.load(home=root)
     except SettingsError as error:
-        return [Check("settings", False, "; ".join(error.problems), "correct them, then run `airavata doctor` again")]
+        remedy = "correct it, then run `airavata doctor` again"
+        return [Check("settings", False, problem, remedy) for problem in error.problems]
     checks: list[Callable[[Settings], list[Check]]] = [
         _versions,
         _ports,
         _secrets,
+        _ray_address,
         _database,
         _disk,
         _shared_memory,
@@ -130,6 +133,25 @@ def _secrets(settings: Settings) -> list[Check]:
         names = ", ".join(path.name for path in loose)
         return [Check("secrets", False, f"readable by others: {names}", f"chmod 600 {paths.secrets}/*")]
     return [Check("secrets", True, f"{len(list(paths.secrets.iterdir()))} files of mode 0600, Ray's token among them")]
+
+
+def joined(settings: Settings) -> list[str]:
+    """What `up` is to join and cannot, in sentences: a database or a Ray cluster of somebody else."""
+    checks = _ray_address(settings) + (_database(settings) if settings.database_url is not None else [])
+    wanted = {"ray_address", "database"}
+    return [f"{c.name}: {c.found}; {c.remedy}" for c in checks if c.name in wanted and c.ok is False]
+
+
+def _ray_address(settings: Settings) -> list[Check]:
+    if settings.ray_address is None:
+        return []
+    host, _, port = settings.ray_address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S):
+            return [Check("ray_address", True, f"{settings.ray_address} answers")]
+    except OSError as error:
+        remedy = "check the address (`ray start --head` prints it), that the head runs, and the network to it"
+        return [Check("ray_address", False, f"{settings.ray_address} does not answer ({error})", remedy)]
 
 
 def _database(settings: Settings) -> list[Check]:

@@ -8,6 +8,7 @@ dies, all are ended and started anew. Never `ray stop`, which would end every Ra
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -134,6 +135,7 @@ class RayHead:
             "--object-store-memory": settings.object_store_memory_bytes,
             "--num-cpus": settings.cpus,
             "--num-gpus": settings.gpus,
+            "--resources": json.dumps(settings.named) if settings.named else None,
         }
         given = [f"{key}={value}" for key, value in arguments.items() if value is not None]
         return ["start", "--head", "--disable-usage-stats", "--no-monitor", *given]

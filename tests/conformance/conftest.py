@@ -52,12 +52,16 @@ class World:
         self.fence = await self.leases.take("task-scheduler", "test", 10)
         self.worker = await self.workers.register_worker(hello("w"), 30)
 
-    async def submit(self, name: str, *steps: CompiledStep, key: str | None = None, start: bool = True) -> list[int]:
+    async def submit(
+        self, name: str, *steps: CompiledStep, key: str | None = None, start: bool = True, digest: str = ""
+    ) -> list[int]:
         compiled = CompiledExperiment(
             name=name, description="", tags=(), priority=0, deadline=None, budget=None, objective={}, allow=(), deny=(),
             steps=steps,
         )  # fmt: skip
-        new = NewExperiment(name, "admin", "default", compiled, {"name": name}, start, idempotency_key=key)
+        new = NewExperiment(
+            name, "admin", "default", compiled, {"name": name}, start, idempotency_key=key, request_digest=digest
+        )
         await self.experiments.insert(new)
         ids = await self.step_ids(name)
         self.experiment_of.update(dict.fromkeys(ids, name))

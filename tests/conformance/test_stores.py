@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airavata_scheduler.platform.domain.compiled import CompiledStep, ProgramTemplate, Reference
-from airavata_scheduler.platform.domain.errors import ConflictError, LeaseLostError, NotFoundError
+from airavata_scheduler.platform.domain.errors import ConflictError, KeyReusedError, LeaseLostError, NotFoundError
 from airavata_scheduler.platform.domain.failures import MAX_INFRASTRUCTURE_FAILURES, Cause, RetryPolicy
 from airavata_scheduler.platform.domain.messages import Hello, Output, StorageLocation
 from airavata_scheduler.platform.domain.request import Capacity
@@ -190,6 +190,14 @@ async def test_a_stolen_lease_stops_claims(world: World) -> None:
         await world.claim(a, 1)
     with pytest.raises(LeaseLostError):
         await leases.renew(world.fence, 10)
+
+
+async def test_a_key_stands_for_one_request(world: World) -> None:
+    await world.submit("e", step(0, 3), key="k", digest="one")
+    assert await world.submit("f", step(0, 3), key="k", digest="one") == []
+    with pytest.raises(KeyReusedError, match="experiment e"):
+        await world.submit("g", step(0, 3), key="k", digest="another")
+    assert await world.step_ids("g") == []
 
 
 async def test_pause_resume_delete_and_idempotency(world: World) -> None:

@@ -25,6 +25,8 @@ from airavata_scheduler.launcher.status import status
 #: What may break the platform comes last.
 _ORDER = ("test_main_job", "test_sdk", "test_lifecycle", "test_api", "test_nodes", "test_faults", "test_outage")
 _CPUS = 2
+#: No GPU is there, and none is needed to share them out.
+_MORE = ("--gpus", "2", "--named", "e2e-license=1")
 _UP_S = 240.0
 _HEALED_S = 150.0
 _PROC = Path("/proc")
@@ -116,7 +118,7 @@ class Platform:
 
     def up(self) -> dict[str, Any]:
         """Start it, or bring back what is missing."""
-        words = ("up", "--http-port", str(self.port), "--cpus", str(_CPUS), "--detach")
+        words = ("up", "--http-port", str(self.port), "--cpus", str(_CPUS), *_MORE, "--detach")
         found: dict[str, Any] = self.json(*words, timeout_s=_UP_S)
         return found
 

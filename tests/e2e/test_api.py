@@ -157,6 +157,15 @@ def test_idempotency_key(admin: httpx.Client) -> None:
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json()["id"] == again.json()["id"]
     assert admin.post("/experiments", json={"document": _TRUE}).json()["id"] != first.json()["id"]
+    for other in ({"document": {**_TRUE, "name": "other"}}, {"document": _TRUE, "start": False}):
+        _refused(admin.post("/experiments", json=other, headers=headers), 409)
+    derived = {"Idempotency-Key": "e2e-api-derived"}
+    made = [admin.post(f"/experiments/{first.json()['id']}/resubmit", headers=derived).json() for _ in range(2)]
+    assert made[0]["id"] == made[1]["id"] != first.json()["id"]
+    error = admin.post("/experiments", json={"document": _TRUE}, headers=derived).json()
+    assert error["code"] == "idempotency_key_reused"
+    assert made[0]["id"] in error["message"]
+    assert error["remedy"]
 
 
 def test_etag_spares_what_has_not_changed(platform: Platform, admin: httpx.Client) -> None:

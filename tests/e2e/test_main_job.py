@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,6 +172,80 @@ def test_missing_output_is_a_failure_that_says_so(platform: Platform) -> None:
     row = platform.experiment("task", f"{found['id']}/a/0")
     assert row["cause"] == "missing_output"
     assert "none.txt" in row["message"]
+
+
+def test_gpus_named_resources_and_disk_are_shared_out(platform: Platform, tmp_path: Path) -> None:
+    text = f"""
+environment: {{LOCK: {tmp_path}/lock}}
+tasks:
+  one:
+    command: [sh, -c, 'mkdir "$LOCK" && sleep 0.1 && rmdir "$LOCK"']
+    task_inputs: {{I: 1..6}}
+    resources: {{cpu: 0.25, named: {{e2e-license: 1}}, disk_gb: 0.001}}
+    retry: {{max_attempts: 1}}
+  gpu:
+    command: [sh, -c, 'echo "[$CUDA_VISIBLE_DEVICES]"']
+    task_inputs: {{I: 1..3}}
+    resources: {{cpu: 0.25, gpu: 2}}
+    results: {{gpus: stdout}}
+  half:
+    command: [sh, -c, 'echo "[$CUDA_VISIBLE_DEVICES]"']
+    resources: {{gpu: 0.5}}
+    results: {{gpus: stdout}}
+"""
+    done = platform.run(text)
+    assert done["tasks"]["succeeded"] == 10
+    rows = platform.experiment("results", done["id"])["items"]
+    assert [json.loads(row["gpus"]) for row in rows if row["step"] == "gpu"] == [[0, 1]] * 3
+    assert [json.loads(row["gpus"]) for row in rows if row["step"] == "half"] in ([[0]], [[1]])
+
+
+@pytest.mark.parametrize(
+    ("resources", "path", "words"),
+    [
+        (
+            "named: {e2e-license: 2}",
+            "tasks.a.resources.named.e2e-license",
+            "2 e2e-license (a named resource), local has 1",
+        ),
+        ("disk_gb: 1000000", "tasks.a.resources.disk_gb", "1000000 GB of disk, local has"),
+        ("gpu: 3", "tasks.a.resources.gpu", "3 gpu, local has 2 gpu"),
+        ("memory: 90TB", "tasks.a.resources.memory", "90000 GB of memory, local has"),
+    ],
+)
+def test_what_fits_nowhere_is_refused(platform: Platform, resources: str, path: str, words: str) -> None:
+    before = platform.experiment("list")["items"]
+    document = platform.document(f"tasks: {{a: {{command: ['true'], resources: {{{resources}}}}}}}")
+    (problem,) = platform.experiment("run", document, code=6)["error"]["problems"]
+    assert problem["path"] == path
+    assert words in problem["message"]
+    assert problem["remedy"]
+    assert platform.experiment("list")["items"] == before
+
+
+def test_logs_are_followed_while_the_task_runs(platform: Platform, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f"echo first; until [ -e {go} ]; do sleep 0.05; done; echo last"
+    experiment = platform.submit(f"tasks: {{a: {{command: [sh, -c, '{script}']}}}}")
+    command = [platform.exe, "experiment", "logs", experiment, "a", "0", "--follow", "--home", str(platform.home)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=platform.environment()) as following:
+        assert following.stdout is not None
+        # The task waits for us: what can be read now was sent while it runs.
+        assert following.stdout.readline() == "first\n"
+        assert platform.counts(experiment)["succeeded"] == 0
+        go.touch()
+        assert following.stdout.read() == "last\n"
+    assert following.returncode == 0
+    assert platform.watch(experiment)["status"] == "SUCCEEDED"
+
+
+def test_up_again_changes_nothing_and_says_so(platform: Platform) -> None:
+    before = platform.pids()
+    said = platform.call("up", "--cpus", "1").stdout
+    assert "was running already" in said
+    assert "For another --cpus: first `airavata down" in said
+    assert platform.pids() == before
+    assert platform.up()["already_running"]
 
 
 def test_100_000_tasks_are_stored_listed_run_and_canceled(

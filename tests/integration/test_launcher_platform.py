@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -151,6 +152,25 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(settings: Settings) -> N
     with pytest.raises(LaunchError, match="no such database"):
         up(broken, detach=True)
     assert belongings(settings).find() == []
+
+
+def test_what_cannot_be_joined_is_told_before_anything_starts(tmp_path: Path) -> None:
+    port = free_port(exclude=set())
+    settings = Settings.load(
+        home=tmp_path / "home",
+        http_port=free_port(exclude=set()),
+        ray_address=f"127.0.0.1:{port}",
+        database_url=f"postgresql://ada:tr0ub4dor@127.0.0.1:{port}/airavata",
+    )
+    with pytest.raises(LaunchError) as caught:
+        up(settings, detach=True)
+    ray, database = str(caught.value).splitlines()
+    assert ray.startswith(f"ray_address: 127.0.0.1:{port} does not answer")
+    assert database.startswith("database: ")
+    assert "tr0ub4dor" not in database
+    assert belongings(settings).find() == []
+    found = {check.name: check for check in doctor(settings.home)}
+    assert found["settings"].ok
 
 
 def test_a_port_in_use_is_refused_before_anything_starts(settings: Settings) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
 from fastapi import FastAPI
 
@@ -15,6 +16,7 @@ from airavata_scheduler.adapters.memory.event_bus import MemoryEventBus
 from airavata_scheduler.adapters.memory.identity import MemoryIdentityStore
 from airavata_scheduler.adapters.memory.rate_limit import MemoryRateLimit
 from airavata_scheduler.api.app import build_app
+from airavata_scheduler.api.errors import ErrorModel
 from airavata_scheduler.api.services import ApiLimits, ApiServices
 from airavata_scheduler.platform.domain.errors import UnavailableError
 from airavata_scheduler.platform.services.identity import Identity, IdentitySettings, ensure_admin
@@ -194,10 +196,51 @@ async def test_logins_are_limited(client: httpx.AsyncClient) -> None:
 
 def test_the_openapi_document_is_complete(open_app: FastAPI) -> None:
     document = open_app.openapi()
+    models = document["components"]["schemas"]
     for path, item in document["paths"].items():
         for method, operation in item.items():
-            assert operation["description"], (method, path)
-            assert "422" in operation["responses"], (method, path)
+            what = (method, path)
+            assert operation["summary"], what
+            assert operation["description"], what
+            assert "422" in operation["responses"], what
+            assert all(parameter["description"] for parameter in operation.get("parameters", ())), what
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                assert has_example(content, models), what
+            for code, response in operation["responses"].items():
+                for media_type, content in response.get("content", {}).items():
+                    assert has_example(content, models), (*what, code, media_type)
+                    if int(code) >= 400:
+                        assert content["schema"]["$ref"].endswith("/ErrorModel"), (*what, code)
+                        ErrorModel.model_validate(content["example"])
             if (method.upper(), path) not in OPEN:
-                assert {"401", "403"} <= set(operation["responses"]), (method, path)
-                assert operation["security"], (method, path)
+                assert {"401", "403"} <= set(operation["responses"]), what
+                assert operation["security"], what
+
+
+def has_example(content: dict[str, Any], models: dict[str, Any]) -> bool:
+    """Of this body itself, or of its model; bytes need none."""
+    schema = content["schema"]
+    model = models[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    return bool({"example", "examples"} & {*content, *model}) or schema.get("format") == "binary"
+
+
+def test_examples_of_the_openapi_document_fit_its_models(open_app: FastAPI) -> None:
+    document = open_app.openapi()
+    found = 0
+    for name, model in document["components"]["schemas"].items():
+        for example in model.get("examples", ()):
+            whole = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+            jsonschema.validate(example, whole)
+            found += 1
+    assert found > 25
+
+
+async def test_the_page_of_the_api_needs_no_other_server(client: httpx.AsyncClient) -> None:
+    page = await client.get("/api/v1/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    addresses = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)["']""", page.text)
+    assert "/api/v1/openapi.json" in addresses
+    for address in addresses:
+        assert address.startswith("/api/v1/"), address
+        answer = await client.get(address)
+        assert (answer.status_code, bool(answer.content)) == (200, True), address

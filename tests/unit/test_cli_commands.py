@@ -194,7 +194,7 @@ def test_a_missing_table_ends_with_6_too(platform: FakePlatform, home: Path, tmp
         (403, "not_allowed", 3),
         (404, "not_found", 5),
         (409, "conflict", 1),
-        (422, "invalid_request", 1),
+        (422, "invalid_request", 2),
         (503, "unavailable", 4),
     ],
 )
@@ -388,7 +388,7 @@ def test_config_is_remembered_and_used(platform: FakePlatform, home: Path, docum
 def test_every_error_of_the_client_has_its_exit_code() -> None:
     expected = {
         errors.ApiError: 1,
-        errors.InvalidRequestError: 1,
+        errors.InvalidRequestError: 2,
         errors.ConflictError: 1,
         errors.NotAuthenticatedError: 3,
         errors.NotAllowedError: 3,

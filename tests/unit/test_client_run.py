@@ -197,7 +197,8 @@ def test_unpacking_writes_below_the_directory_only(tmp_path: Path) -> None:
     done = unpack(pieces(archive({"work/0/out.txt": b"1\n", "work/1/out.txt": b"2\n" * 5000})), tmp_path / "new")
     assert (done.files, done.size_bytes) == (2, 10_002)
     assert (tmp_path / "new/work/1/out.txt").read_bytes() == b"2\n" * 5000
-    for evil in (archive({"../escape": b"x"}), archive({}, link=("work/l", "/etc/passwd"))):
+    escapes = [archive({name: b"x"}) for name in ("../escape", f"{tmp_path}/escape", "a/../../escape")]
+    for evil in (*escapes, archive({}, link=("work/l", "/etc/passwd"))):
         with pytest.raises(ApiError, match="not safe"):
             unpack(pieces(evil), tmp_path / "evil")
     assert not (tmp_path / "escape").exists()

@@ -191,12 +191,17 @@ async def test_lifting_a_denial_or_a_size_makes_the_task_run() -> None:
 async def test_sentences_of_explain_come_from_the_plan() -> None:
     bench = await Bench().open("local", "east")
     bench.set("east", enabled=False)
-    await bench.submit("e", 50, deadline="1h", budget=9.0)
+    step_id = await bench.submit("e", 50, deadline="1h", budget=9.0)
     await bench.look()
+    runtime = (await bench.explained(step_id))["runtime"]
     explainer = Explainer(MemoryQueries(bench.database), bench.clock, bench.service.explain)
     found = await explainer.explain("e", "t", 7)
-    assert (found.state, found.position) == ("READY", 0)
+    first = await explainer.explain("e", "t", None)
+    assert (found.state, found.position, first.position) == ("READY", 7, 0)
+    assert first.expected_start is not None
     assert found.expected_start is not None
+    # Seven before it on four places: it starts in the second round.
+    assert found.expected_start - first.expected_start == pytest.approx(runtime["mean_s"])
     assert "4 places on local" in found.summary
     assert {v.resource: v.feasible for v in found.resources} == {"local": True, "east": False}
     assert any("nothing was seen yet" in reason for reason in found.reasons)

@@ -34,6 +34,34 @@ def test_an_argument_wins_over_the_environment_over_the_file(tmp_path: Path, mon
     assert (settings.http_port, settings.cpus, settings.gpus) == (1003, 4, 1)
 
 
+def test_named_resources_come_from_every_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.toml").write_text("[platform]\nnamed = {matlab = 2}\n")
+    assert Settings.load(home=tmp_path).named == {"matlab": 2.0}
+    monkeypatch.setenv("AIRAVATA_NAMED", '{"matlab": 3, "tokens": 0.5}')
+    assert Settings.load(home=tmp_path).named == {"matlab": 3.0, "tokens": 0.5}
+    assert Settings.load(home=tmp_path, named={"matlab": "4"}).named == {"matlab": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ({"GPU": 1}, "Ray uses itself"),
+        ({"node:a": 1}, "Ray uses itself"),
+        ({"matlab": 0}, "above 0"),
+        ("x", "dictionary"),
+    ],
+)
+def test_named_resources_that_cannot_be(tmp_path: Path, named: object, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        Settings.load(home=tmp_path, named=named)
+
+
+def test_an_environment_that_is_no_json_names_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRAVATA_NAMED", "matlab=2")
+    with pytest.raises(SettingsError, match=r"AIRAVATA_NAMED.*JSON"):
+        Settings.load(home=tmp_path)
+
+
 def test_home_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRAVATA_HOME", str(tmp_path / "other"))
     assert default_home() == Settings.load().home == tmp_path / "other"
@@ -77,6 +105,9 @@ def test_every_problem_is_reported_at_once_with_key_value_and_remedy(tmp_path: P
     [
         ({"heartbeat_s": 12.0}, "at least twice the heartbeat"),
         ({"http_tls_cert": "/c.pem"}, "belong together"),
+        ({"ray_address": "head"}, "HOST:PORT"),
+        ({"ray_address": ":6379"}, "HOST:PORT"),
+        ({"ray_address": "head:70000"}, "HOST:PORT"),
         ({"keeper_module": "a; rm"}, "keeper_module"),
         ({"htpp_port": 1}, "is not a setting"),
     ],

@@ -13,6 +13,7 @@ from airavata_scheduler.platform.ports.compute import Node, RunningWorker
 #: A node label that names the resource a node belongs to, so that several nodes can share a price and a speed.
 RESOURCE_LABEL = "airavata-resource"
 HEAD_RESOURCE = "local"
+_RAY_KINDS = frozenset({"CPU", "GPU", "TPU", "memory", "object_store_memory"})
 
 #: Ray does not say the type of this one.
 _ray_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
@@ -69,11 +70,17 @@ def _node(entry: Mapping[str, Any]) -> Node:
         cpu=float(resources.get("CPU", 0.0)),
         memory_bytes=int(resources.get("memory", 0)),
         gpu=float(resources.get("GPU", 0.0)),
+        named={name: float(amount) for name, amount in resources.items() if _is_named(name)},
     )
     labels = {**entry.get("Labels", {}), "address": entry["NodeManagerAddress"]}
     if any(name == "node:__internal_head__" for name in resources):
         labels["head"] = "true"
     return Node(entry["NodeID"], entry["NodeManagerHostname"], entry["Alive"], capacity, labels)
+
+
+def _is_named(name: str) -> bool:
+    """Whether it is a licence or the like, and none of the kinds that Ray has itself."""
+    return name not in _RAY_KINDS and not name.startswith(("node:", "accelerator_type:"))
 
 
 def resource_name(node: Node) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from airavata_scheduler.platform.domain.compiled import CompiledStep
 from airavata_scheduler.platform.domain.errors import LeaseLostError, NotFoundError
+from airavata_scheduler.platform.domain.events import Event
 from airavata_scheduler.platform.domain.gates import StepStatus
 from airavata_scheduler.platform.domain.messages import Hello, Output, Report, StorageLocation
 from airavata_scheduler.platform.domain.states import TRANSITIONS, ExperimentState, TaskState
@@ -184,16 +185,6 @@ class AttemptRow:
     worker_id: int
     ended_at: float
     cost: float
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event to be written."""
-
-    kind: str
-    experiment: str | None
-    project: str | None
-    data: Mapping[str, Any]
 
 
 class MemoryDatabase:

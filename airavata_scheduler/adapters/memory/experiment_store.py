@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from airavata_scheduler.adapters.memory.database import Event, ExperimentRow, MemoryDatabase, StepRow
+from airavata_scheduler.adapters.memory.database import ExperimentRow, MemoryDatabase, StepRow
 from airavata_scheduler.adapters.memory.following import follow, open_gate
 from airavata_scheduler.platform.domain.derive import merge
 from airavata_scheduler.platform.domain.errors import ConflictError
+from airavata_scheduler.platform.domain.events import Event
 from airavata_scheduler.platform.domain.states import ACTIVE, FINISHED, ExperimentState, TaskState
 from airavata_scheduler.platform.ports.repository import Fence, NewExperiment
 
@@ -27,7 +28,7 @@ class MemoryExperimentStore:
         if new.idempotency_key is not None:
             for known in database.experiments.values():
                 if (known.new.owner, known.new.idempotency_key) == (new.owner, new.idempotency_key):
-                    return known.new.id, False
+                    return new.replay_of(known.new.id, known.new.request_digest), False
         first = database.last_step_id + 1
         ids = range(first, first + len(new.compiled.steps))
         database.last_step_id += len(ids)

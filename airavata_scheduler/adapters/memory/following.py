@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
-from airavata_scheduler.adapters.memory.database import Event, ExperimentRow, MemoryDatabase, StepRow
+from airavata_scheduler.adapters.memory.database import ExperimentRow, MemoryDatabase, StepRow
+from airavata_scheduler.platform.domain.events import Followed
 from airavata_scheduler.platform.domain.gates import decide
 from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
-
-
-@dataclass(slots=True)
-class Followed:
-    """What followed."""
-
-    released: int = 0
-    manifests_due: list[int] = field(default_factory=list)
-    finished: dict[str, ExperimentState] = field(default_factory=dict)
-
-    def events(self, projects: Mapping[str, str]) -> list[Event]:
-        """An event for each experiment that ended."""
-        return [
-            Event("experiment.finished", experiment, projects[experiment], {"status": str(state)})
-            for experiment, state in self.finished.items()
-        ]
 
 
 def follow(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from airavata_scheduler.adapters.memory.database import AttemptRow, Event, MemoryDatabase, TaskRow
+from airavata_scheduler.adapters.memory.database import AttemptRow, MemoryDatabase, TaskRow
 from airavata_scheduler.adapters.memory.following import follow
+from airavata_scheduler.platform.domain.events import failure_events
 from airavata_scheduler.platform.domain.failures import INFRASTRUCTURE_CAUSES, Cause
 from airavata_scheduler.platform.domain.messages import Report
 from airavata_scheduler.platform.domain.states import ACTIVE, TERMINAL, TaskState
@@ -45,7 +45,8 @@ def record(
     if not ended:
         return ReportOutcome(stale=stale)
     _store(database, worker_id, ended, contexts, charge)
-    experiments = sorted({database.steps[report.step_id].experiment for report in reports})
+    experiment_of = {report.step_id: database.steps[report.step_id].experiment for report in reports}
+    experiments = sorted(set(experiment_of.values()))
     outcome = follow(
         database,
         experiments,
@@ -53,7 +54,8 @@ def record(
         lost=_of_state(ended, TaskState.FAILED),
     )
     projects = {experiment: database.experiments[experiment].new.project for experiment in experiments}
-    database.append([*_failure_events(database, ended), *outcome.events(projects)])
+    failures = failure_events((ending.report for ending in ended), experiment_of, projects)
+    database.append([*failures, *outcome.events(projects)])
     retried = sum(1 for ending in ended if ending.state is TaskState.READY)
     return ReportOutcome(stale, outcome.released + retried, outcome.manifests_due, sorted(outcome.finished))
 
@@ -129,23 +131,3 @@ def _store(
             experiment.started_at = min(experiment.started_at or report.started_at, report.started_at)
     for name in {database.steps[ending.report.step_id].experiment for ending in ended}:
         database.experiments[name].version += 1
-
-
-def _failure_events(database: MemoryDatabase, ended: Sequence[_Ended]) -> list[Event]:
-    """One event for each step with failures, however many."""
-    by_step: dict[int, list[Report]] = defaultdict(list)
-    for ending in ended:
-        if ending.report.state is TaskState.FAILED:
-            by_step[ending.report.step_id].append(ending.report)
-    events = []
-    for step_id, reports in by_step.items():
-        experiment = database.steps[step_id].experiment
-        data = {
-            "step_id": step_id,
-            "count": len(reports),
-            "causes": Counter(str(report.cause) for report in reports),
-            "indexes": [report.index for report in reports[:20]],
-            "message": reports[0].message[:500],
-        }
-        events.append(Event("task.failed", experiment, database.experiments[experiment].new.project, data))
-    return events

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from airavata_scheduler.adapters.memory.database import (
     LIVING,
-    Event,
     MemoryDatabase,
     ResourceRow,
     StepRow,
@@ -15,6 +14,7 @@ from airavata_scheduler.adapters.memory.database import (
 )
 from airavata_scheduler.adapters.memory.reports import record
 from airavata_scheduler.platform.domain.errors import NotFoundError
+from airavata_scheduler.platform.domain.events import Event
 from airavata_scheduler.platform.domain.failures import Cause
 from airavata_scheduler.platform.domain.messages import Hello, Report, StorageLocation
 from airavata_scheduler.platform.domain.states import ACTIVE, ExperimentState, TaskState

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from psycopg.types.json import Jsonb
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from airavata_scheduler.platform.domain.events import Event
 
 #: Held from here to the commit, so that whoever has the higher number commits later: a reader never misses one.
 _ORDER = sa.text("SELECT pg_advisory_xact_lock(7236002)")
@@ -21,16 +21,6 @@ RETURNING seq
 #: The topic of `EventBus` under which new events are announced.
 TOPIC = "airavata_events"
 _NOTIFY = sa.text(f"NOTIFY {TOPIC}")
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event to be written."""
-
-    kind: str
-    experiment: str | None
-    project: str | None
-    data: Mapping[str, Any]
 
 
 async def append(connection: AsyncConnection, events: Sequence[Event]) -> int:

@@ -11,19 +11,20 @@ from psycopg.types.json import Jsonb
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from airavata_scheduler.adapters.persistence.engine import transaction
-from airavata_scheduler.adapters.persistence.events import Event, append
+from airavata_scheduler.adapters.persistence.events import append
 from airavata_scheduler.adapters.persistence.follow import follow, open_gates
 from airavata_scheduler.adapters.persistence.leases import check_fence
 from airavata_scheduler.platform.domain.errors import ConflictError, NotFoundError
+from airavata_scheduler.platform.domain.events import Event
 from airavata_scheduler.platform.domain.states import FINISHED, ExperimentState, TaskState
 from airavata_scheduler.platform.ports.repository import Fence, NewExperiment
 
-_KNOWN_KEY = sa.text("SELECT id FROM experiments WHERE owner = :owner AND idempotency_key = :key")
+_KNOWN_KEY = sa.text("SELECT id, request_digest FROM experiments WHERE owner = :owner AND idempotency_key = :key")
 _INSERT = sa.text("""
 INSERT INTO experiments (id, name, description, project, owner, status, tags, priority, deadline, budget, objective,
-                         document, idempotency_key, derived_from, submitted_at)
+                         document, idempotency_key, request_digest, derived_from, submitted_at)
 VALUES (:id, :name, :description, :project, :owner, :status, :tags, :priority, :deadline, :budget, :objective,
-        :document, :key, :derived_from, CASE WHEN :status = 'RUNNING' THEN clock_timestamp() END)
+        :document, :key, :digest, :derived_from, CASE WHEN :status = 'RUNNING' THEN clock_timestamp() END)
 ON CONFLICT (owner, idempotency_key) DO NOTHING RETURNING id
 """)
 _STEP_IDS = sa.text("SELECT nextval(pg_get_serial_sequence('steps', 'id')) FROM generate_series(1, :n)")
@@ -114,10 +115,10 @@ class PostgresExperimentStore:
             if new.idempotency_key is not None:
                 known = await connection.execute(_KNOWN_KEY, {"owner": new.owner, "key": new.idempotency_key})
                 if (row := known.first()) is not None:
-                    return row[0], False
+                    return new.replay_of(*row), False
             if (await connection.execute(_INSERT, _experiment_values(new))).first() is None:
                 known = await connection.execute(_KNOWN_KEY, {"owner": new.owner, "key": new.idempotency_key})
-                return known.scalar_one(), False
+                return new.replay_of(*known.one()), False
             ids = list((await connection.execute(_STEP_IDS, {"n": len(new.compiled.steps)})).scalars())
             steps = Jsonb(_step_values(new, ids))
             await connection.execute(_INSERT_STEPS, {"experiment": new.id, "steps": steps})
@@ -341,6 +342,7 @@ def _experiment_values(new: NewExperiment) -> dict[str, Any]:
         "objective": Jsonb(dict(compiled.objective)),
         "document": Jsonb(dict(new.document)),
         "key": new.idempotency_key,
+        "digest": new.request_digest,
         "derived_from": new.derived_from,
     }
 

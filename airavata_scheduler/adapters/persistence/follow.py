@@ -6,13 +6,12 @@ Runs inside a transaction that holds the rows of the experiments concerned.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from airavata_scheduler.adapters.persistence.events import Event
+from airavata_scheduler.platform.domain.events import Followed
 from airavata_scheduler.platform.domain.gates import StepStatus, decide
 from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
 
@@ -65,22 +64,6 @@ _FINISH = sa.text("""
 UPDATE experiments SET status = :status, reason = '', finished_at = clock_timestamp(), version = version + 1
 WHERE id = :id AND finished_at IS NULL AND status IN ('RUNNING', 'PAUSED') RETURNING id
 """)
-
-
-@dataclass(slots=True)
-class Followed:
-    """What followed."""
-
-    released: int = 0
-    manifests_due: list[int] = field(default_factory=list)
-    finished: dict[str, ExperimentState] = field(default_factory=dict)
-
-    def events(self, projects: Mapping[str, str]) -> list[Event]:
-        """An event for each experiment that ended."""
-        return [
-            Event("experiment.finished", experiment, projects[experiment], {"status": str(state)})
-            for experiment, state in self.finished.items()
-        ]
 
 
 async def follow(

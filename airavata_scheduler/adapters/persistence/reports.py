@@ -7,7 +7,7 @@ that release the same follower cannot both look past each other.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from airavata_scheduler.adapters.persistence.driver import NULL, copy_field, copy_text, int_array, json_text
-from airavata_scheduler.adapters.persistence.events import Event, append
+from airavata_scheduler.adapters.persistence.events import append
 from airavata_scheduler.adapters.persistence.follow import follow
+from airavata_scheduler.platform.domain.events import failure_events
 from airavata_scheduler.platform.domain.failures import INFRASTRUCTURE_CAUSES, Cause
 from airavata_scheduler.platform.domain.messages import Extent, Report
 from airavata_scheduler.platform.domain.states import TERMINAL, TaskState
@@ -131,7 +132,8 @@ async def record(
         succeeded=_of_state(ended, TaskState.SUCCEEDED),
         lost=_of_state(ended, TaskState.FAILED),
     )
-    await append(connection, [*_failure_events(ended, experiment_of, projects), *outcome.events(projects)])
+    failures = failure_events((ending.report for ending in ended), experiment_of, projects)
+    await append(connection, [*failures, *outcome.events(projects)])
     retried = sum(1 for ending in ended if ending.state is TaskState.READY)
     return ReportOutcome(stale, outcome.released + retried, outcome.manifests_due, sorted(outcome.finished))
 
@@ -284,25 +286,3 @@ async def _add_usage(
     starts = [started[i] if started[i] != float("inf") else None for i in ids]
     values = {"ids": ids, "costs": [cost[i] for i in ids], "cpus": [cpu_s[i] for i in ids], "starts": starts}
     await connection.execute(_USAGE, values)
-
-
-def _failure_events(
-    ended: Sequence[_Ending], experiment_of: Mapping[int, str], projects: Mapping[str, str]
-) -> list[Event]:
-    """One event for each step with failures, however many: counts by cause and the first few indexes."""
-    by_step: dict[int, list[Report]] = defaultdict(list)
-    for ending in ended:
-        if ending.report.state is TaskState.FAILED:
-            by_step[ending.report.step_id].append(ending.report)
-    events = []
-    for step_id, reports in by_step.items():
-        experiment = experiment_of[step_id]
-        data = {
-            "step_id": step_id,
-            "count": len(reports),
-            "causes": Counter(str(report.cause) for report in reports),
-            "indexes": [report.index for report in reports[:20]],
-            "message": reports[0].message[:500],
-        }
-        events.append(Event("task.failed", experiment, projects[experiment], data))
-    return events

@@ -158,6 +158,7 @@ experiments = sa.Table(
     sa.Column("objective", pg.JSONB, nullable=False, server_default="{}"),
     sa.Column("document", pg.JSONB, nullable=False),
     sa.Column("idempotency_key", sa.Text),
+    sa.Column("request_digest", sa.Text, nullable=False, server_default=""),
     sa.Column("derived_from", sa.Text),
     sa.Column("cost", sa.Float, nullable=False, server_default="0"),
     sa.Column("cpu_s", sa.Float, nullable=False, server_default="0"),

@@ -9,11 +9,12 @@ from psycopg.types.json import Jsonb
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from airavata_scheduler.adapters.persistence.engine import transaction
-from airavata_scheduler.adapters.persistence.events import Event, append
+from airavata_scheduler.adapters.persistence.events import append
 from airavata_scheduler.adapters.persistence.leases import check_fence
 from airavata_scheduler.adapters.persistence.reports import record
 from airavata_scheduler.platform.domain.compiled import CompiledStep
 from airavata_scheduler.platform.domain.errors import NotFoundError
+from airavata_scheduler.platform.domain.events import Event
 from airavata_scheduler.platform.domain.failures import Cause
 from airavata_scheduler.platform.domain.messages import Hello, Report, StorageLocation
 from airavata_scheduler.platform.domain.states import TaskState

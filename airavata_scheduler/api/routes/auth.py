@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import APIRouter, Request, Response
 
 from airavata_scheduler.api.access import Caller, Services
 from airavata_scheduler.api.errors import responses
-from airavata_scheduler.api.models import Login, Logout, Refresh, TokensModel, UserModel
+from airavata_scheduler.api.models import Login, Logout, Refresh, TokensModel, UserModel, optional
 from airavata_scheduler.api.routes import PREFIX
 from airavata_scheduler.platform.domain.errors import RateLimitedError
 
@@ -34,7 +36,9 @@ async def refresh(body: Refresh, request: Request, services: Services) -> Tokens
 
 
 @router.post("/logout", status_code=204, responses=responses(401, 403))
-async def logout(caller: Caller, services: Services, body: Logout | None = None) -> Response:
+async def logout(
+    caller: Caller, services: Services, body: Annotated[Logout | None, optional(Logout)] = None
+) -> Response:
     """End this login, or with ``everywhere`` all logins of the user: their tokens are void at once."""
     await caller.platform()
     await services.identity.logout(caller.principal, everywhere=body is not None and body.everywhere)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import APIRouter
 
 from airavata_scheduler.api.access import Caller, Services, Submittable
 from airavata_scheduler.api.errors import responses
+from airavata_scheduler.api.models import optional
 from airavata_scheduler.api.models_experiments import Derive, ExperimentModel, Reason, Resubmit, Resume, texts
 from airavata_scheduler.api.routes import PREFIX
 from airavata_scheduler.api.routes.experiments import IdempotencyKey
@@ -16,6 +19,8 @@ from airavata_scheduler.platform.interfaces import Derivation
 router = APIRouter(
     prefix=PREFIX + "/experiments/{experiment}", tags=["experiments"], responses=responses(401, 403, 404, 409)
 )
+
+OptionalReason = Annotated[Reason | None, optional(Reason)]
 
 
 def _shown(services: ApiServices, view: ExperimentView) -> ExperimentModel:
@@ -30,7 +35,7 @@ async def start(experiment: Submittable, caller: Caller, services: Services) -> 
 
 @router.post("/cancel")
 async def cancel(
-    experiment: Submittable, caller: Caller, services: Services, body: Reason | None = None
+    experiment: Submittable, caller: Caller, services: Services, body: OptionalReason = None
 ) -> ExperimentModel:
     """End it: what has not finished is canceled, and its processes are gone."""
     return _shown(services, await services.orchestrator.cancel(caller.name, experiment, body.reason if body else ""))
@@ -38,7 +43,7 @@ async def cancel(
 
 @router.post("/pause")
 async def pause(
-    experiment: Submittable, caller: Caller, services: Services, body: Reason | None = None
+    experiment: Submittable, caller: Caller, services: Services, body: OptionalReason = None
 ) -> ExperimentModel:
     """Start no more tasks; those that run go on."""
     return _shown(services, await services.orchestrator.pause(caller.name, experiment, body.reason if body else ""))
@@ -46,7 +51,7 @@ async def pause(
 
 @router.post("/resume")
 async def resume(
-    experiment: Submittable, caller: Caller, services: Services, body: Resume | None = None
+    experiment: Submittable, caller: Caller, services: Services, body: Annotated[Resume | None, optional(Resume)] = None
 ) -> ExperimentModel:
     """Go on after a pause, with another budget if one is given."""
     budget = body.budget if body else None
@@ -73,7 +78,7 @@ async def resubmit(
     experiment: Submittable,
     caller: Caller,
     services: Services,
-    body: Resubmit | None = None,
+    body: Annotated[Resubmit | None, optional(Resubmit)] = None,
     idempotency_key: IdempotencyKey = None,
 ) -> ExperimentModel:
     """The whole experiment once more, as a new one."""

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from airavata_scheduler.api.access import Caller, Edited, Services, Viewed
 from airavata_scheduler.api.errors import responses
 from airavata_scheduler.api.etag import answer
-from airavata_scheduler.api.models import Paged
+from airavata_scheduler.api.models import Paged, example
 from airavata_scheduler.api.models_experiments import (
+    EXAMPLE_DOCUMENT,
     EventModel,
     Events,
     ExperimentModel,
@@ -31,12 +32,16 @@ from airavata_scheduler.platform.interfaces import Submission
 from airavata_scheduler.platform.ports.queries import ExperimentFilter
 
 router = APIRouter(prefix=f"{PREFIX}/experiments", tags=["experiments"])
-Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[str | None, Query(max_length=1000)]
+Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many")]
+Cursor = Annotated[str | None, Query(max_length=1000, description="`next` of the page before; none: the first page")]
 IdempotencyKey = Annotated[
     Key | None, Header(description="The same key gives the same experiment, however often it is sent")
 ]
-_Text = Annotated[str | None, Query(max_length=200)]
+StepName = Annotated[str | None, Query(max_length=200, description="Name of a step; none: all")]
+
+
+def _exactly(what: str) -> Any:
+    return Query(max_length=200, description=f"Only with this {what}")
 
 
 def _submission(services: ApiServices, body: NewExperiment, key: str | None) -> Submission:
@@ -94,7 +99,7 @@ async def plan(body: PlanRequest, caller: Caller, services: Services) -> PlanMod
     return PlanModel.model_validate(dict(found))
 
 
-@router.get("/schema", responses=responses(401, 403))
+@router.get("/schema", responses={**responses(401, 403), **example({"title": "Experiment", "type": "object"})})
 async def schema(caller: Caller) -> dict[str, Any]:
     """The JSON Schema of experiment documents."""
     await caller.platform()
@@ -109,13 +114,13 @@ def _aware(time: datetime | None) -> datetime | None:
 async def list_experiments(
     caller: Caller,
     services: Services,
-    project: _Text = None,
-    owner: _Text = None,
-    status: Annotated[list[ExperimentState] | None, Query(max_length=20)] = None,
+    project: Annotated[str | None, _exactly("project")] = None,
+    owner: Annotated[str | None, _exactly("owner")] = None,
+    status: Annotated[list[ExperimentState] | None, Query(max_length=20, description="May be repeated")] = None,
     name: Annotated[str | None, Query(max_length=200, description="Part of the name")] = None,
-    tag: _Text = None,
-    created_after: datetime | None = None,
-    created_before: datetime | None = None,
+    tag: Annotated[str | None, _exactly("tag")] = None,
+    created_after: Annotated[datetime | None, Query(description="UTC without a time zone")] = None,
+    created_before: Annotated[datetime | None, Query(description="UTC without a time zone")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Paged[ExperimentModel]:
@@ -156,7 +161,7 @@ async def delete_experiment(experiment: Edited, caller: Caller, services: Servic
     return Response(status_code=204)
 
 
-@router.get("/{experiment}/document", responses=responses(401, 403, 404))
+@router.get("/{experiment}/document", responses={**responses(401, 403, 404), **example(EXAMPLE_DOCUMENT)})
 async def document(experiment: Viewed, services: Services) -> dict[str, Any]:
     """The document as it was stored."""
     return dict(await services.queries.document(experiment))
@@ -166,8 +171,8 @@ async def document(experiment: Viewed, services: Services) -> dict[str, Any]:
 async def explain(
     experiment: Viewed,
     services: Services,
-    step: _Text = None,
-    index: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+    step: StepName = None,
+    index: Annotated[int | None, Query(ge=0, lt=2**31, description="A task of that step")] = None,
 ) -> ExplanationModel:
     """Why the experiment, one of its steps or one task waits, or how it ended."""
     if index is not None and step is None:
@@ -179,7 +184,7 @@ async def explain(
 async def events(
     experiment: Viewed,
     services: Services,
-    after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    after: Annotated[int, Query(ge=0, lt=2**63, description="Only events with a higher `seq`")] = 0,
     limit: Limit = 100,
 ) -> Events:
     """What happened, oldest first, after an event's number."""

@@ -18,7 +18,10 @@ from airavata_scheduler.platform.domain.errors import UnavailableError
 router = APIRouter(prefix=PREFIX, tags=["health"])
 _PATIENCE_S = 3.0
 _METRICS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text"}
+    200: {
+        "content": {"text/plain": {"schema": {"type": "string"}, "example": "airavata_queue_length 90.0\n"}},
+        "description": "Prometheus text",
+    }
 }
 
 

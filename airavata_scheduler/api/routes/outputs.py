@@ -13,14 +13,17 @@ from airavata_scheduler.api.errors import responses
 from airavata_scheduler.api.models import Paged
 from airavata_scheduler.api.models_experiments import OutputModel
 from airavata_scheduler.api.routes import PREFIX
-from airavata_scheduler.api.routes.experiments import Cursor, Limit
+from airavata_scheduler.api.routes.experiments import Cursor, Limit, StepName
 from airavata_scheduler.api.routes.tasks import Index, Step
 from airavata_scheduler.platform.domain.errors import NotFoundError
 from airavata_scheduler.platform.services import results as tables
 
 router = APIRouter(prefix=PREFIX + "/experiments/{experiment}", tags=["outputs"], responses=responses(401, 403, 404))
-OnlyStep = Annotated[str | None, Query(max_length=200)]
-_BYTES: dict[str, dict[str, Any]] = {"application/octet-stream": {}, "application/x-tar": {}}
+_TABLE = {
+    "columns": ["experiment", "step", "index", "X"],
+    "items": [{"experiment": "e-7xk2", "step": "square", "index": 0, "X": 1}],
+}
+_BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 
 
 def _attachment(name: str) -> dict[str, str]:
@@ -31,7 +34,7 @@ def _attachment(name: str) -> dict[str, str]:
 
 @router.get("/outputs")
 async def list_outputs(
-    experiment: Viewed, services: Services, step: OnlyStep = None, limit: Limit = 100, cursor: Cursor = None
+    experiment: Viewed, services: Services, step: StepName = None, limit: Limit = 100, cursor: Cursor = None
 ) -> Paged[OutputModel]:
     """Published outputs by step, index and name."""
     page = await services.queries.outputs(experiment, step, limit, cursor)
@@ -41,10 +44,19 @@ async def list_outputs(
 @router.get(
     "/outputs/{step}/{index}/{name}",
     response_class=StreamingResponse,
-    responses={200: {"content": _BYTES, "description": "The file; a directory comes as a tar"}},
+    responses={
+        200: {
+            "content": {"application/octet-stream": _BYTES, "application/x-tar": _BYTES},
+            "description": "The file; a directory comes as a tar",
+        }
+    },
 )
 async def get_output(
-    experiment: Viewed, step: Step, index: Index, name: Annotated[str, Path(max_length=200)], services: Services
+    experiment: Viewed,
+    step: Step,
+    index: Index,
+    name: Annotated[str, Path(max_length=200, description="Name of the output")],
+    services: Services,
 ) -> StreamingResponse:
     """One output."""
     output = await services.queries.output(experiment, step, index, name)
@@ -68,10 +80,10 @@ async def get_output(
     "/archive",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"application/x-tar": {}}, "description": "Members are <step>/<index>/<relative path>"}
+        200: {"content": {"application/x-tar": _BYTES}, "description": "Members are <step>/<index>/<relative path>"}
     },
 )
-async def get_archive(experiment: Viewed, services: Services, step: OnlyStep = None) -> StreamingResponse:
+async def get_archive(experiment: Viewed, services: Services, step: StepName = None) -> StreamingResponse:
     """All published outputs as one tar, by step and index."""
     # Asked for once before the stream begins, so that an unknown step is an error and not an empty archive.
     await services.queries.outputs(experiment, step, 1, None)
@@ -86,9 +98,12 @@ async def get_archive(experiment: Viewed, services: Services, step: OnlyStep = N
     responses={
         200: {
             "content": {
-                "application/json": {"example": {"columns": ["experiment", "step", "index"], "items": [{"index": 0}]}},
-                "text/csv": {},
-                "application/vnd.apache.parquet": {},
+                "application/json": {"schema": {"type": "object"}, "example": _TABLE},
+                "text/csv": {
+                    "schema": {"type": "string"},
+                    "example": "experiment,step,index,X\r\ne-7xk2,square,0,1\r\n",
+                },
+                "application/vnd.apache.parquet": _BYTES,
             },
             "description": "One row for every task",
         }
@@ -97,8 +112,8 @@ async def get_archive(experiment: Viewed, services: Services, step: OnlyStep = N
 async def results(
     experiment: Viewed,
     services: Services,
-    format: Literal["json", "csv", "parquet"] = "json",  # noqa: A002 - the name of the query parameter
-    step: OnlyStep = None,
+    format: Annotated[Literal["json", "csv", "parquet"], Query(description="Of the table")] = "json",  # noqa: A002 - the name of the query parameter
+    step: StepName = None,
 ) -> StreamingResponse:
     """The results table: parameters, declared results, state, timings, usage and cost of every task."""
     schema, batches = await tables.record_batches(services.queries, experiment, step)

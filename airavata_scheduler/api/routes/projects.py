@@ -15,8 +15,8 @@ from airavata_scheduler.platform.domain.views import ProjectView
 from airavata_scheduler.platform.services.identity import PROJECT_NAME
 
 router = APIRouter(prefix=f"{PREFIX}/projects", tags=["projects"])
-ProjectName = Annotated[str, Path(max_length=64)]
-UserName = Annotated[str, Path(max_length=64)]
+ProjectName = Annotated[str, Path(max_length=64, description="Name of the project")]
+UserName = Annotated[str, Path(max_length=64, description="Name of the user")]
 
 
 @router.get("", responses=responses(401, 403))

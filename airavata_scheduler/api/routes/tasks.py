@@ -13,22 +13,22 @@ from airavata_scheduler.api.logs import LogReader, Stream
 from airavata_scheduler.api.models import Paged
 from airavata_scheduler.api.models_experiments import StateName, TaskModel
 from airavata_scheduler.api.routes import PREFIX
-from airavata_scheduler.api.routes.experiments import Cursor, Limit
+from airavata_scheduler.api.routes.experiments import Cursor, Limit, StepName
 from airavata_scheduler.platform.domain.states import TaskState
 
 router = APIRouter(
     prefix=PREFIX + "/experiments/{experiment}/tasks", tags=["tasks"], responses=responses(401, 403, 404)
 )
-Step = Annotated[str, Path(max_length=200)]
-Index = Annotated[int, Path(ge=0, lt=2**31 - 1)]
+Step = Annotated[str, Path(max_length=200, description="Name of the step")]
+Index = Annotated[int, Path(ge=0, lt=2**31 - 1, description="Number of the task in its step, from 0")]
 
 
 @router.get("")
 async def list_tasks(
     experiment: Viewed,
     services: Services,
-    step: Annotated[str | None, Query(max_length=200)] = None,
-    state: Annotated[list[StateName] | None, Query(max_length=20)] = None,
+    step: StepName = None,
+    state: Annotated[list[StateName] | None, Query(max_length=20, description="May be repeated")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Paged[TaskModel]:
@@ -48,7 +48,10 @@ async def get_task(experiment: Viewed, step: Step, index: Index, services: Servi
     "/{step}/{index}/logs",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "The output as it was written"}
+        200: {
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": "step 1 of 10\n"}},
+            "description": "The output as it was written",
+        }
     },
 )
 async def logs(
@@ -56,10 +59,10 @@ async def logs(
     step: Step,
     index: Index,
     services: Services,
-    stream: Stream = "stdout",
-    attempt: Annotated[int | None, Query(ge=1, lt=2**15)] = None,
-    offset: Annotated[int, Query(ge=0, lt=2**40)] = 0,
-    follow: bool = False,
+    stream: Annotated[Stream, Query(description="Which of the two")] = "stdout",
+    attempt: Annotated[int | None, Query(ge=1, lt=2**15, description="From 1; none: the latest")] = None,
+    offset: Annotated[int, Query(ge=0, lt=2**40, description="Bytes to leave out at the beginning")] = 0,
+    follow: Annotated[bool, Query(description="Go on until the attempt has ended")] = False,
 ) -> StreamingResponse:
     """Standard output or error of an attempt, the latest unless another is named; ``follow`` until it ends."""
     reader = LogReader(services, experiment, step, index, stream, attempt)

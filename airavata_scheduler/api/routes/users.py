@@ -13,7 +13,7 @@ from airavata_scheduler.api.routes import PREFIX
 from airavata_scheduler.platform.domain.errors import NotAllowedError, NotFoundError
 
 router = APIRouter(prefix=f"{PREFIX}/users", tags=["users"])
-UserName = Annotated[str, Path(max_length=64)]
+UserName = Annotated[str, Path(max_length=64, description="Name of the user")]
 
 
 async def _self_or_admin(caller: Access, name: str) -> None:

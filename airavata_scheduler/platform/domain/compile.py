@@ -171,11 +171,10 @@ def _misfits(step: CompiledStep, resources: Sequence[ResourceOffer]) -> list[Pro
 
 def _misfit(step: CompiledStep, kind: str, lack: Mapping[str, tuple[float, float]]) -> Problem:
     asked = next(iter(lack.values()))[0]
-    what = f"{kind.removeprefix('named.')} (a named resource)" if kind.startswith("named.") else kind
     having = "; ".join(f"{name} has {_amount(kind, have)}" for name, (_, have) in lack.items())
     return Problem(
         path=step.origins.get(kind, f"tasks.{step.name}.resources"),
-        message=f"no resource can run the step {step.name!r}: it asks for {_amount(kind, asked)} {what}, {having}",
+        message=f"no resource can run the step {step.name!r}: it asks for {_amount(kind, asked)}, {having}",
         value=_amount(kind, asked),
         remedy="ask for less, or add a resource that has as much",
     )
@@ -195,5 +194,7 @@ def _lacking(request: Capacity, capacity: Capacity) -> dict[str, tuple[float, fl
 
 def _amount(kind: str, amount: float) -> str:
     if kind in {"memory", "disk"}:
-        return f"{amount / _GB:.6g} GB of"
-    return f"{amount:g}"
+        return f"{amount / _GB:.12g} GB of {kind}"
+    if kind.startswith("named."):
+        return f"{amount:g} {kind.removeprefix('named.')} (a named resource)"
+    return f"{amount:g} {kind}"

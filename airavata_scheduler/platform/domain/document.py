@@ -90,7 +90,7 @@ def _override(raw: dict[str, Any], overrides: Mapping[str, str], problems: Probl
 def _overriding(spec: Mapping[str, Any], text: str) -> Any:
     """What the text on the command line means for this parameter: text stays text where text is expected."""
     kind = spec.get("type", "any")
-    if kind in {"string", "str", "path"} or (kind == "any" and isinstance(spec.get("default"), str)):
+    if kind in ("string", "str", "path") or (kind == "any" and isinstance(spec.get("default"), str)):
         return text
     return load_scalar(text)
 

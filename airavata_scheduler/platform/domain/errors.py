@@ -7,6 +7,7 @@
     │   └── InvalidDocumentError  invalid_document    an experiment document, with all of its problems
     ├── NotFoundError             not_found
     ├── ConflictError             conflict            the thing is in a state that forbids it
+    │   ├── KeyReusedError        idempotency_key_reused  the key stands for another request
     │   ├── LeaseLostError        lease_lost          somebody else holds the lease now: stop at once
     │   └── StaleError            stale               the report belongs to an attempt that no longer counts
     ├── NotAuthenticatedError     not_authenticated
@@ -101,6 +102,12 @@ class ConflictError(AiravataError):
     """The state of the thing does not permit this."""
 
     code = "conflict"
+
+
+class KeyReusedError(ConflictError):
+    """The idempotency key was used before, for another request."""
+
+    code = "idempotency_key_reused"
 
 
 class LeaseLostError(ConflictError):

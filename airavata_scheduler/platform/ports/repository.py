@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from airavata_scheduler.platform.domain.compile import CompiledExperiment
+from airavata_scheduler.platform.domain.errors import KeyReusedError
 from airavata_scheduler.platform.domain.failures import RetryPolicy
 from airavata_scheduler.platform.domain.messages import Hello, Report, StorageLocation
 from airavata_scheduler.platform.domain.request import Capacity
@@ -40,6 +41,17 @@ class NewExperiment:
     start: bool = True
     idempotency_key: str | None = None
     derived_from: str | None = None
+    request_digest: str = ""  #: of what was asked for, so that a key cannot stand for two requests
+
+    def replay_of(self, known: str, digest: str) -> str:
+        """The id of the experiment that the key stands for; KeyReusedError if it was made for another request."""
+        if digest != self.request_digest:
+            raise KeyReusedError(
+                f"the idempotency key {self.idempotency_key!r} was used for another request before: experiment {known}",
+                path="Idempotency-Key",
+                remedy="take a new key for every new request, and the old one only to send the same request again",
+            )
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +264,10 @@ class ExperimentStore(Protocol):
     """Experiments as a whole."""
 
     async def insert(self, new: NewExperiment) -> tuple[str, bool]:
-        """(id, whether it is new): an idempotency key that was seen gives the experiment made then."""
+        """(id, whether it is new): an idempotency key that was seen gives the experiment made then.
+
+        KeyReusedError if that was made for another request.
+        """
         ...
 
     async def start(self, experiment: str) -> ExperimentState: ...

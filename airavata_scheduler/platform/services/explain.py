@@ -90,19 +90,25 @@ class Explainer:
                 wait_s = task.not_before - self._clock.time()
                 summary = f"it failed and is tried again in {wait_s:.0f} s, after its back-off"
                 return Explanation(subject, "READY", summary, history, expected_start=task.not_before)
-            return await self._waiting(view, step, subject, "it is ready", history)
+            return await self._waiting(view, step, subject, "it is ready", history, _ahead(step, task.index))
         if task.state is TaskState.PENDING:
             return Explanation(subject, "PENDING", _needs_sentence(view, step), history)
         sentence, remedy = _ended_sentence(view, step, task)
         return Explanation(subject, task.state.name, sentence, history, remedy=remedy)
 
     async def _waiting(
-        self, view: ExperimentView, step: StepView, subject: str, summary: str, details: tuple[str, ...]
+        self,
+        view: ExperimentView,
+        step: StepView,
+        subject: str,
+        summary: str,
+        details: tuple[str, ...],
+        ahead: int = 0,
     ) -> Explanation:
-        """About tasks that are ready: what the plan in force says of them."""
+        """About tasks that are ready: what the plan in force says of them. ``ahead``: tasks of the step before it."""
         found = await self._plan(step.step_id)
         if not found:
-            return Explanation(subject, "READY", f"{summary}; the next plan will consider them", details)
+            return Explanation(subject, "READY", f"{summary}; the next plan will consider the step", details)
         reasons = tuple(reason["text"] for reason in found["reasons"])
         expected = (_runtime_sentence(found), *_forecast_sentences(view, found))
         return Explanation(
@@ -112,16 +118,31 @@ class Explainer:
             (*details, *reasons, *expected, *((view.reason,) if view.reason else ())),
             tuple(Verdict(v["resource"], v["feasible"], v["text"]) for v in found["verdicts"]),
             _remedy(found),
-            found["position"],
-            found["expected_start"],
+            None if found["position"] is None else found["position"] + ahead,
+            _expected_start(found, ahead),
         )
 
 
 def _plan_sentence(found: Mapping[str, Any]) -> str:
     if found["shares"]:
         places = ", ".join(f"{places} places on {name}" for name, places in found["shares"].items())
-        return f"the plan gives them {places}"
-    return "the plan has no place for them"
+        return f"the plan gives the step {places}"
+    return "the plan has no place for the step"
+
+
+def _ahead(step: StepView, index: int) -> int:
+    """Ready tasks of the step that are started earlier: in the order of their numbers, so the last ones are ready."""
+    return max(0, index - (step.n - step.counts.get("ready", 0)))
+
+
+def _expected_start(found: Mapping[str, Any], ahead: int) -> float | None:
+    """When the first of the step starts, and later by the rounds that those before it take."""
+    places: int = sum(found["shares"].values())
+    first: float | None = found["expected_start"]
+    if first is None or not places:
+        return first
+    runtime: Mapping[str, float] = found["runtime_on"].get(found["expected_resource"], found["runtime"])
+    return first + ahead // places * runtime["mean_s"]
 
 
 def _runtime_sentence(found: Mapping[str, Any]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -161,6 +163,7 @@ class ExperimentOrchestratorService:
             start=request.start,
             idempotency_key=request.idempotency_key,
             derived_from=derived_from,
+            request_digest=_digest(project, source, derived_from, request),
         )
         experiment, fresh = await self._store.insert(new)
         if fresh and request.start:
@@ -271,6 +274,13 @@ def _new_id() -> str:
     """Short enough to type, and not guessable."""
     alphabet = "abcdefghjkmnpqrstuvwxyz23456789"
     return "e-" + "".join(secrets.choice(alphabet) for _ in range(10))
+
+
+def _digest(project: str, source: Mapping[str, Any], derived_from: str | None, request: Submission | Derivation) -> str:
+    """SHA-256 of everything that makes a request what it is; the document has parameters and changes in it."""
+    select = request.select if isinstance(request, Derivation) else None
+    asked = [project, source, derived_from, select, request.start]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _read(submission: Submission, now: float) -> tuple[dict[str, Any], CompiledExperiment]:
