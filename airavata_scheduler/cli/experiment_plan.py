@@ -75,6 +75,7 @@ def show_plan(session: Session, found: Mapping[str, Any]) -> None:
         "TASKS": "n",
         "WHERE (AT A TIME)": _where,
         "ONE TASK": lambda step: _range(step["runtime"], "mean_s", "low_s", "high_s"),
+        "MEMORY": _memory,
         "SEEN": lambda step: step["runtime"]["n"],
         "NO PLACE": "unplaced",
     }
@@ -171,6 +172,13 @@ def _figures(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def _where(step: Mapping[str, Any]) -> str:
     return ", ".join(f"{p['resource']}: {p['tasks']} ({p['places']})" for p in step["places"]) or "nowhere"
+
+
+def _memory(step: Mapping[str, Any]) -> str:
+    """What the plan counts with, and the range that was seen."""
+    memory, planned = step["memory"], step["planned_memory_bytes"]
+    seen = "" if memory is None else f" ({size(memory['low_bytes'])} to {size(memory['high_bytes'])})"
+    return (size(planned) if planned else "-") + seen
 
 
 def _totals(places: Sequence[Mapping[str, int]] | Any) -> str:

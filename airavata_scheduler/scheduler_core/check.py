@@ -68,6 +68,8 @@ def _group(path: str, group: TaskGroup, experiments: set[str]) -> None:
         _amount(f"{path}.{name}", getattr(group, name))
     _positive(f"{path}.nodes", group.nodes)
     _rate(f"{path}.failure_rate", group.failure_rate)
+    for name, rate in group.failure_on.items():
+        _rate(f"{path}.failure_on[{name!r}]", rate)
 
 
 def _resource(path: str, resource: Resource) -> None:

@@ -237,11 +237,13 @@ def _run_seconds(classes: tuple[TaskClass, ...], resources: tuple[Resource, ...]
     columns: dict[str, list[int]] = {}
     for p, pool in enumerate(pools):
         columns.setdefault(resources[pool.resource].name, []).append(p)
+    fails = np.repeat(np.array([c.failure_rate for c in classes])[:, None], len(pools), axis=1)
     for c, task_class in enumerate(classes):
         for name, learnt in task_class.runtime_on.items():
             run_s[c, columns.get(name, [])] = learnt.mean_s
-    keeps = (1.0 - np.array([c.failure_rate for c in classes]))[:, None]
-    keeps = keeps * (1.0 - np.array([resources[p.resource].failure_rate for p in pools]))[None, :]
+        for name, rate in task_class.failure_on.items():
+            fails[c, columns.get(name, [])] = rate
+    keeps = (1.0 - fails) * (1.0 - np.array([resources[p.resource].failure_rate for p in pools]))[None, :]
     return run_s / np.maximum(keeps, 0.1)
 
 

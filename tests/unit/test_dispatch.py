@@ -18,7 +18,7 @@ from airavata_scheduler.platform.ports.repository import (
     StepSpec,
 )
 from airavata_scheduler.platform.services.dispatch import Book
-from airavata_scheduler.platform.services.runtimes import StepEstimate
+from airavata_scheduler.platform.services.experience import StepEstimate
 from airavata_scheduler.platform.services.snapshot import build_snapshot
 from airavata_scheduler.platform.services.spending import DEFAULT_RUNTIME_S, Spending, prior_s
 from airavata_scheduler.platform.services.step_cache import KnownStep
