@@ -9,7 +9,7 @@ from airavata_scheduler.scheduler_core import Limits, Plan, Share, Snapshot, Tas
 
 from .simulator import State
 
-LIMITS = Limits(time_s=5.0, detail_tasks=4000, effort=60_000)
+LIMITS = Limits(time_s=5.0, detail_tasks=4000, effort=150_000)
 
 
 class Ours:
@@ -57,7 +57,7 @@ class Ours:
                 if share.quota is not None and done >= share.quota:
                     break
                 if not state.start(g, r):
-                    if share.reserve and held < share.places:
+                    if share.reserve and held < share.hold:
                         return True
                     break
                 self._started[g, r] = done + 1

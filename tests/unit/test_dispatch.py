@@ -28,7 +28,8 @@ ONE, TWO = Capacity(cpu=1), Capacity(cpu=2)
 
 
 def share(group: int, places: int, burst: int = 0, resource: str = "west", **more: Any) -> Share:
-    return Share(group=str(group), resource=resource, places=places, burst=burst, order=group, total=99, **more)
+    values: dict[str, Any] = {"burst": burst, "order": group, "total": 99, "hold": places, **more}
+    return Share(group=str(group), resource=resource, places=places, **values)
 
 
 def worker(cpu: float = 4, number: int = 1, resource_id: int = 1, *, draining: bool = False) -> LiveWorker:

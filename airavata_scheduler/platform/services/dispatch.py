@@ -143,7 +143,7 @@ class _Serving:
             n = min(due, fitting, self.most)
             if n > 0:
                 self._take(step_id, request, n)
-            if share.reserve and due > fitting and self._due(share, share.places) > 0:
+            if share.reserve and due > fitting and self._due(share, share.hold) > 0:
                 return False
         return True
 
