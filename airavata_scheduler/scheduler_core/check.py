@@ -13,6 +13,7 @@ def check(snapshot: Snapshot, now: float, limits: Limits) -> None:
     """Raises SnapshotError for the first field that is out of its domain; references are checked by name."""
     _finite("now", now)
     _limits(limits)
+    _amount("arrivals_per_s", snapshot.arrivals_per_s)
     _unique("experiments", [e.key for e in snapshot.experiments])
     _unique("groups", [g.key for g in snapshot.groups])
     _unique("resources", [r.name for r in snapshot.resources])

@@ -7,6 +7,11 @@ For an experiment `e` with weights `w`, the plan pays
   + w.deadline * max(0, finish_e - deadline_e)             lateness, and a little for every task that is late
   + w.locality * sum of transfer seconds of its tasks
   + PENALTY    * tasks without a place                     more than any placement costs
+  + arrivals   * backlog                                   see below
+
+Experiments that come later find what is still busy: with `arrivals_per_s` (of the snapshot) of them, of mean weight
+`time`, and pools that end at `end_p` and are `part_p` of all capacity, they will wait
+`arrivals_per_s * sum_p part_p * end_p^2 / 2` seconds together. Rehearsals count that.
 
 `finish_e` is queue wait + transfer + runtime / speed / (1 - failure rate), on top of the work queued before it.
 Failure risk thus enters as the time and money of its expected repeats; stickiness as a small discount where a group

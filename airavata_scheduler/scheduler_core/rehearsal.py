@@ -17,7 +17,7 @@ from math import inf
 import numpy as np
 
 from .objective import LATE_TASK_S, Costs
-from .problem import EPSILON, Bools, Floats, Problem
+from .problem import EPSILON, TASKS, Bools, Floats, Problem
 from .shares import LARGE_PART, effective_priority
 
 _MANY = 1_000_000
@@ -48,6 +48,7 @@ class Cast:
     large: list[list[bool]]  #: [group][pool] must not be overtaken there
     capacity: list[tuple[float, ...]]
     wait: list[float]
+    part: list[float]  #: of all capacity
 
     @property
     def chained(self) -> bool:
@@ -125,6 +126,7 @@ def cast(problem: Problem, price: Costs, now: float) -> Cast:
         large=_large(problem)[rows].tolist(),
         capacity=[tuple(row) for row in problem.capacity.tolist()],
         wait=problem.wait_s.tolist(),
+        part=_parts(problem),
     )
 
 
@@ -263,7 +265,12 @@ def judge(who: Cast, outcome: Outcome) -> float:
     total += sum(n * float(price.penalty[who.row[g]]) for g, n in enumerate(unplaced) if n)
     if problem.limits.window_s is not None:
         return total
-    return total + float(np.dot(problem.weights[:, 0], ends) + np.dot(problem.weights[:, 2], late))
+    total += float(np.dot(problem.weights[:, 0], ends) + np.dot(problem.weights[:, 2], late))
+    if problem.snapshot.arrivals_per_s > 0:
+        # Who comes at a time t finds each pool busy for another `end - t`.
+        found = sum(part * outcome.pool_end(p) ** 2 / 2.0 for p, part in enumerate(who.part))
+        total += problem.snapshot.arrivals_per_s * found * float(problem.weights[:, 0].mean())
+    return total
 
 
 Tried = tuple[Script, Outcome, float]  #: a script, what it leads to, and its objective
@@ -282,6 +289,16 @@ def copies_free(request: tuple[float, ...], free: list[float]) -> int:
         if amount > 0:
             most = min(most, (left + EPSILON * max(1.0, amount)) / amount)
     return int(most) if most > 0 else 0
+
+
+def _parts(problem: Problem) -> list[float]:
+    """(P,) the part of all capacity that a pool is, over the dimensions that are limited everywhere."""
+    limited = [d for d, name in enumerate(problem.dims) if name != TASKS]
+    if not limited:
+        return [1.0 / max(1, len(problem.pools))] * len(problem.pools)
+    amounts = problem.capacity[:, limited]
+    parts: list[float] = (amounts / np.maximum(amounts.sum(axis=0), EPSILON)).mean(axis=1).tolist()
+    return parts
 
 
 def _until(problem: Problem) -> Floats:

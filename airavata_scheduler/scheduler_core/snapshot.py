@@ -178,7 +178,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Everything one plan depends on, besides the time. `previous` are the places of the plan in force."""
+    """Everything one plan depends on, besides the time.
+
+    `previous` are the places of the plan in force. `arrivals_per_s` is how often new experiments come: those that come
+    while there is a backlog will wait for part of it.
+    """
 
     groups: tuple[TaskGroup, ...]
     resources: tuple[Resource, ...]
@@ -186,6 +190,7 @@ class Snapshot:
     projects: tuple[Project, ...] = ()
     links: tuple[Link, ...] = ()
     previous: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    arrivals_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,7 +76,11 @@ def observe(state: State) -> Snapshot:
         if state.instance.arrival_s.get(e.key, 0.0) <= state.now + 1e-9
     )
     resources = tuple(replace(r, queue_wait_s=max(0.0, r.queue_wait_s - state.now)) for r in instance.resources)
-    return Snapshot(groups=groups, resources=resources, experiments=experiments, links=instance.links)
+    moments = {at for at in instance.arrival_s.values() if at <= state.now + 1e-9}
+    rate = (len(moments) - 1) / state.now if len(moments) > 1 else 0.0
+    return Snapshot(
+        groups=groups, resources=resources, experiments=experiments, links=instance.links, arrivals_per_s=rate
+    )
 
 
 def _group(state: State, g: int) -> TaskGroup:

@@ -229,3 +229,14 @@ def test_ranks_are_the_longest_way_to_the_end() -> None:
     found = snapshot(state(opened(11), opened(12, ready=0), opened(13, ready=0)), steps, Experience())
     one = found.groups[0].runtime.mean_s
     assert [group.rank_s for group in found.groups] == pytest.approx([2 * one, one, 0.0])
+
+
+def test_arrivals_are_those_of_the_last_hour() -> None:
+    seen = Experience()
+    steps = [replace(opened(i), experiment=f"e{i}", submitted_at=60.0 * i) for i in range(10)]
+    seen.arrivals.look(state(*steps, now=600.0))
+    assert seen.arrivals.per_s == pytest.approx(9 / 3600)
+    seen.arrivals.look(state(now=3600.0 + 299.0))
+    assert seen.arrivals.per_s == pytest.approx(4 / 3600)
+    seen.arrivals.look(state(now=1e6))
+    assert seen.arrivals.per_s == 0.0

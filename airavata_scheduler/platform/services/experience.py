@@ -15,7 +15,7 @@ from airavata_scheduler.platform.domain.failures import INFRASTRUCTURE_CAUSES, C
 from airavata_scheduler.platform.domain.messages import Report
 from airavata_scheduler.platform.domain.states import TaskState
 from airavata_scheduler.platform.ports.repository import AttemptStatistics, OutputStatistics
-from airavata_scheduler.platform.services.waits import QueueWaits
+from airavata_scheduler.platform.services.waits import Arrivals, QueueWaits
 from airavata_scheduler.scheduler_core import Estimate, Failures, Observed, estimate, prior_from_others
 
 _MOST_STEPS = 2000
@@ -109,6 +109,7 @@ class Experience:
         self._seen: OrderedDict[int, _Seen] = OrderedDict()
         self._planned: dict[tuple[int, str], float] = {}
         self.waits = QueueWaits()
+        self.arrivals = Arrivals()
 
     def unknown(self, step_ids: Iterable[int]) -> list[int]:
         """Those about which the database was not asked yet."""

@@ -118,6 +118,7 @@ class TaskSchedulerService:
             step_id: request.memory_bytes - known[step_id].step.program.request.memory_bytes
             for step_id, request in self._requests.items()
         }
+        self._experience.arrivals.look(state)
         self._experience.waits.look(wanted_now(state, self._book.plan), busy_now(state), state.now)
         for gone in [i for i, lock in self._claiming.items() if i not in self._book.workers and not lock.locked()]:
             del self._claiming[gone]

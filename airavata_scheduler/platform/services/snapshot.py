@@ -116,6 +116,7 @@ def build_snapshot(
             if resource.bandwidth_bytes_per_s > 0
         ),
         previous={(share.group, share.resource): share.places for share in previous.shares},
+        arrivals_per_s=seen.arrivals.per_s,
     )
 
 

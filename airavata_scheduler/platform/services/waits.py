@@ -1,4 +1,5 @@
-"""How long resources keep work waiting: from when a plan wants something started there until the first start. Pure.
+"""How long resources keep work waiting, from when a plan wants something started there until the first start; how often
+new work comes. Pure.
 
 Two waits are told apart. With a live worker it is the time a claim and a start take; without one it is how long it
 takes until somebody, or something, brings a worker. Times are the database's, starts by the worker's own clock.
@@ -14,6 +15,7 @@ from airavata_scheduler.scheduler_core import Cause, Estimate, Observed, Plan, e
 
 #: Taken for a live worker before anything was seen, in seconds.
 _LIVE_PRIOR_S = 0.05
+_RECENT_S = 3600.0
 
 
 class QueueWaits:
@@ -57,6 +59,23 @@ class QueueWaits:
         if seen is None:
             return None
         return estimate(seen, _LIVE_PRIOR_S if live else max(exp(seen.total / seen.n), 1e-3))
+
+
+class Arrivals:
+    """How often new experiments come, from those that were submitted within the last hour."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, float] = {}
+
+    def look(self, state: PlanningState) -> None:
+        """Notice new experiments, and forget old ones."""
+        self._at |= {step.experiment: step.submitted_at for step in state.steps}
+        self._at = {key: at for key, at in self._at.items() if at >= state.now - _RECENT_S}
+
+    @property
+    def per_s(self) -> float:
+        """One experiment alone is no stream of them."""
+        return max(0, len(self._at) - 1) / _RECENT_S
 
 
 def wanted_now(state: PlanningState, plan: Plan) -> dict[str, bool]:
