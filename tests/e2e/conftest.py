@@ -23,7 +23,7 @@ from airavata_scheduler.launcher.ray_head import free_port
 from airavata_scheduler.launcher.status import status
 
 #: What may break the platform comes last.
-_ORDER = ("test_main_job", "test_sdk", "test_lifecycle", "test_api", "test_nodes", "test_faults")
+_ORDER = ("test_main_job", "test_sdk", "test_lifecycle", "test_api", "test_planning", "test_nodes", "test_faults")
 _CPUS = 2
 _UP_S = 240.0
 _HEALED_S = 150.0
