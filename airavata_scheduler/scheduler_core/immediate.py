@@ -114,16 +114,22 @@ class _Play:
 
     def _serve(self, order: list[int], at: float, touched: set[int], fresh: set[int]) -> None:
         """Starts what fits; where nothing changed for a group, only pools that had a change can take it."""
+        roomy = {p for p, free in enumerate(self.free) if self.open[p] and not self.who.is_full(free)}
         for g in order:
-            if self.ready[g] > 0:
-                for p in self.ranked[g]:
-                    if p in touched or g in fresh:
-                        self._start(g, p, at)
+            if not roomy:
+                break
+            if self.ready[g] <= 0:
+                continue
+            for p in self.ranked[g]:
+                if p in roomy and (p in touched or g in fresh):
+                    self._start(g, p, at)
+                    if self.who.is_full(self.free[p]):
+                        roomy.discard(p)
 
     def _start(self, g: int, p: int, at: float) -> None:
         """As many tasks of a group on a pool as are ready, fit and can be paid for."""
         who, end = self.who, at + self.who.hold[g][p]
-        if not self.open[p] or end > who.until_s[g][p] + EPSILON:
+        if end > who.until_s[g][p] + EPSILON:
             return
         n = min(self.ready[g], copies_free(who.request[g], self.free[p]), self._paid(g, p))
         if n > 0:

@@ -27,6 +27,8 @@ from .solution import Solution, Solver
 from .targets import worker_targets
 from .waves import wave_assignments
 
+#: Programmes that know of waves are solved if the effort is this much for each class.
+WAVE_EFFORT = 100
 #: For each class, its best few resources have a price in the plan.
 PRICED = 4
 
@@ -149,9 +151,10 @@ def _rehearse(
     ):
         return x, by_value, None, None, None
     who = cast(problem, price, now)
-    script, outcome, objective = best_script(
-        who, [("solver", x), *wave_assignments(problem, price, x)], problem.limits.effort
-    )
+    assignments = [("solver", x)]
+    if len(problem.classes) * WAVE_EFFORT <= problem.limits.effort:
+        assignments += wave_assignments(problem, price, x)
+    script, outcome, objective = best_script(who, assignments, problem.limits.effort)
     placed = np.zeros(x.shape)
     for p, started in enumerate(outcome.started):
         for g, n in started.items():

@@ -49,6 +49,11 @@ class Cast:
     capacity: list[tuple[float, ...]]
     wait: list[float]
     part: list[float]  #: of all capacity
+    least: tuple[float, ...]  #: the smallest request, by dimension
+
+    def is_full(self, free: list[float]) -> bool:
+        """Whether not even the smallest request of each dimension would fit."""
+        return any(left + EPSILON * max(1.0, least) < least for left, least in zip(free, self.least, strict=True))
 
     @property
     def chained(self) -> bool:
@@ -127,6 +132,7 @@ def cast(problem: Problem, price: Costs, now: float) -> Cast:
         capacity=[tuple(row) for row in problem.capacity.tolist()],
         wait=problem.wait_s.tolist(),
         part=_parts(problem),
+        least=tuple(problem.request.min(axis=0, initial=np.inf).tolist()) if rows else (),
     )
 
 
@@ -188,7 +194,7 @@ class _Stage:
             used_up |= left == 0
             if left > 0 and self.strict and self.ready[g] > 0 and who.large[g][pool]:
                 break
-            if free and max(free) <= EPSILON:
+            if n > 0 and who.is_full(free):
                 break
         if used_up:
             self.queue[pool] = [g for g in queue if self.quota[g][pool] > 0]

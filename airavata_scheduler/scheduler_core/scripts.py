@@ -9,7 +9,7 @@ the ladder gives one more script. The best of them is improved by moving tasks a
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import inf
 
@@ -31,6 +31,8 @@ _HORIZONS = (0.95, 1.0, 1.03, 1.1, 1.25, 1.6, 2.5)
 _BEST_ORDERS = 2
 #: Orders in which those who never look ahead are played.
 _AT_ONCE = ("due", "given")
+#: Scripts are tried while the tasks in them are fewer than this many times the effort.
+_TRIES = 2
 #: So many scripts are improved, the most promising first, while effort is left.
 _IMPROVED = 6
 
@@ -94,7 +96,7 @@ def best_script(who: Cast, assignments: list[tuple[str, Floats]], effort: int) -
 
     The first assignment is the solver's own and tried with every order.
 
-    `effort` bounds the tasks started in rehearsals while improving, so that the result depends on the input only.
+    `effort` bounds the tasks started in rehearsals, so that the result depends on the input only.
     """
     lined_up = {tuple(order): by for by, order in reversed(orders(who).items())}
     ranked: list[tuple[float, str, list[int]]] = []
@@ -110,15 +112,26 @@ def best_script(who: Cast, assignments: list[tuple[str, Floats]], effort: int) -
     tried += [rehearsed(who, script) for script in at_once]
     leader = min(tried, key=lambda r: r[2])
     scale = max((leader[1].pool_end(p) for p in range(len(who.capacity))), default=0.0)
-    for _, by, order in sorted(ranked)[:_BEST_ORDERS]:
-        scripts = [from_assignment(who, x, order, f"{name}/{by}") for name, x in assignments[1:]]
-        scripts += [compose(who, order, scale * factor, f"horizon {factor:g}/{by}") for factor in _HORIZONS]
-        tried += [rehearsed(who, script) for script in scripts]
+    for script in _variations(who, assignments[1:], sorted(ranked)[:_BEST_ORDERS], scale):
+        tried.append(rehearsed(who, script))
+        if len(tried) * sum(who.size) > _TRIES * effort:
+            break
     best = min(tried, key=lambda r: r[2])
     if any(any(row) for row in who.large):
         loose = replace(best[0], quota=[row[:] for row in best[0].quota], name=f"{best[0].name}/loose", strict=False)
         tried.append(rehearsed(who, loose))
     return _improve_best(who, tried, effort)
+
+
+def _variations(
+    who: Cast, assignments: list[tuple[str, Floats]], ranked: list[tuple[float, str, list[int]]], horizon_s: float
+) -> Iterator[Script]:
+    """Assignments and horizons for the best orders, the best order first."""
+    for _, by, order in ranked:
+        for factor in _HORIZONS:
+            yield compose(who, order, horizon_s * factor, f"horizon {factor:g}/{by}")
+        for name, x in assignments:
+            yield from_assignment(who, x, order, f"{name}/{by}")
 
 
 def _improve_best(who: Cast, tried: list[Tried], effort: int) -> Tried:
