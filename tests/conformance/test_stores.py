@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import Any
 
 import pytest
@@ -414,3 +415,25 @@ async def test_a_pause_recalls_what_was_claimed_ahead_and_leaves_what_runs(world
     assert await world.counts(a) == {"ready": 2, "running": 1}
     await world.experiments.resume("e")
     assert await world.claim(a, 3) == [(a, 1, 2), (a, 2, 1)]
+
+
+async def test_attempts_and_outputs_are_summed_up_by_step(world: World) -> None:
+    a, b = await world.submit("e", step(0, 4), step(1, 4))
+    good, bad, grey = (await world.claim(a, 4))[:2], *([key] for key in await world.claim(b, 2))
+    outputs = (Output("OUT", "k", 30, "ff"), Output("LOG", "l", 10, "ff"))
+    await world.end(good, outputs=outputs, peak_memory_bytes=1000)
+    await world.end(bad, TaskState.FAILED, cause=Cause.OUT_OF_MEMORY, peak_memory_bytes=4000)
+    await world.end(grey, TaskState.FAILED, cause=Cause.EXIT_CODE, peak_memory_bytes=9000)
+    one, two = await world.tasks.attempt_statistics([a, b])
+    assert (one.step_id, one.resource, one.attempts, one.failed, one.n) == (a, "local", 2, 0, 2)
+    assert (one.memory_n, one.largest_bytes) == (2, 1000)
+    assert one.memory_log_sum == pytest.approx(2 * log(1000))
+    assert one.memory_log_square_sum == pytest.approx(2 * log(1000) ** 2)
+    assert (two.attempts, two.failed, two.n, two.memory_n, two.memory_log_sum) == (2, 2, 0, 1, pytest.approx(log(4000)))
+    sizes = [(s.step_id, s.name, s.n, s.size_bytes) for s in await world.tasks.output_statistics([a, b])]
+    assert sizes == [(a, "LOG", 2, 20.0), (a, "OUT", 2, 60.0)]
+
+
+async def test_resources_have_the_storage_at_hand_unless_told_otherwise(world: World) -> None:
+    (resource,) = (await world.tasks.planning_state()).resources
+    assert (resource.name, resource.bandwidth_bytes_per_s) == ("local", 0.0)

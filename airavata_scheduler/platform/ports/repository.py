@@ -102,7 +102,10 @@ class LiveWorker:
 
 @dataclass(frozen=True, slots=True)
 class PlannableResource:
-    """What a plan must know of a resource: prices per hour of one cpu and one gpu, and relative speed."""
+    """What a plan must know of a resource: prices per hour of one cpu and one gpu, and relative speed.
+
+    ``bandwidth_bytes_per_s`` is what one task reads the platform's storage with; 0: it lies there, nothing has to move.
+    """
 
     id: int
     name: str
@@ -111,6 +114,7 @@ class PlannableResource:
     gpu_price_per_hour: float
     speed: float
     labels: Mapping[str, str]
+    bandwidth_bytes_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,11 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStatistics:
-    """What the latest attempts of a step on one resource were like; logarithms are of the seconds of good ones."""
+    """What the latest attempts of a step on one resource were like.
+
+    ``log_sum`` and the like are of the seconds of those that succeeded, ``memory_log_sum`` and the like of the peak
+    bytes of those that succeeded or ran out of memory, where these are known.
+    """
 
     step_id: int
     resource: str
@@ -145,6 +153,20 @@ class AttemptStatistics:
     log_sum: float
     log_square_sum: float
     largest_s: float
+    memory_n: int = 0
+    memory_log_sum: float = 0.0
+    memory_log_square_sum: float = 0.0
+    largest_bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputStatistics:
+    """Sizes of the latest files of one output of a step."""
+
+    step_id: int
+    name: str
+    n: int
+    size_bytes: float  #: of all n together
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +219,10 @@ class TaskStore(Protocol):
 
     async def attempt_statistics(self, step_ids: Sequence[int]) -> list[AttemptStatistics]:
         """Of each of these steps, the latest attempts, a bounded number; one entry for each step and resource."""
+        ...
+
+    async def output_statistics(self, step_ids: Sequence[int]) -> list[OutputStatistics]:
+        """Of each of these steps, the latest outputs, a bounded number; one entry for each step and name."""
         ...
 
     async def give_back(self, worker_id: int, held: Sequence[TaskKey]) -> int:
