@@ -106,6 +106,8 @@ class LivePlatform:
             pids = found.setdefault(process["name"], {process["pid"]})
             if process["role"] in ("postgres", "actor"):
                 pids |= set(processes.descendants(process["pid"]))
+            elif process["role"] == "executor":
+                pids |= _forks(process["pid"])
         return found
 
     def pids(self) -> set[int]:
@@ -115,6 +117,12 @@ class LivePlatform:
     def files(self) -> int:
         """Files below storage and scratch."""
         return count_files(self.home / "storage", self.home / "scratch")
+
+
+def _forks(pid: int) -> set[int]:
+    """Children that are copies of a process, as a spawner has one inside its namespace; all others are tasks."""
+    command = processes.command_of(pid)
+    return {child for child in processes.descendants(pid) if processes.command_of(child) == command}
 
 
 def until_running(run: Any, limit_s: float = 30.0) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+#: As Ray's core worker and its gRPC name them; the kernel cuts names off.
+_RAY_THREADS = ("worker.io", "client.poll", "server.poll", "task_event", "nexting_thread", "event_engine", "gcs_client")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -20,6 +22,18 @@ def cpu_s(pids: Iterable[int]) -> dict[int, float]:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             used[pid] = (int(fields[11]) + int(fields[12])) / _TICKS
     return used
+
+
+def ray_threads_cpu_s(pids: Iterable[int]) -> float:
+    """Seconds of CPU of the threads that Ray's own library runs in these processes, which run none of our code."""
+    used = 0
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").glob("*"):
+            with contextlib.suppress(OSError):
+                name = (thread / "comm").read_text()
+                if name.startswith(_RAY_THREADS):
+                    used += int((thread / "schedstat").read_text().split()[0])
+    return used / 1e9
 
 
 def used_since(before: dict[int, float], pids: Iterable[int]) -> float:

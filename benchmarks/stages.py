@@ -68,7 +68,7 @@ def read_collapsed(text: str) -> Samples:
     samples = Samples()
     for line in text.splitlines():
         stack, _, count = line.rpartition(" ")
-        frames = tuple(frame for frame in stack.split(";") if not frame.startswith(("process ", "thread ")))
+        frames = tuple(frame for frame in stack.split(";") if frame and not frame.startswith(("process ", "thread ")))
         if frames and count.isdigit():
             samples.add(frames, int(count))
     return samples
