@@ -89,8 +89,26 @@ def _response() -> tuple[Figure, ...]:
         Figure("response", "first_start_s", "submit to first start, idle platform", "s", 1, 0.3, scale="time"),
         Figure("response", "cancel_100k_s", "cancel 100k pending + 2 running", "s", 3, 1, scale="time"),
         Figure("response", "files_10k", "files per 10k tasks without outputs", "", 50, 20),
-        Figure("response", "idle_cpu_percent", "idle platform, our CPU", "% of a core", 3, 1, scale="time"),
-        Figure("response", "idle_serve_percent", "idle, Serve's controller and proxy", "% of a core", scale="time"),
+        Figure(
+            "response",
+            "idle_cpu_percent",
+            "idle platform, our CPU, Ray's own excluded",
+            "% of a core",
+            3,
+            1,
+            scale="time",
+        ),
+        Figure(
+            "response",
+            "idle_whole_percent",
+            "the same with Ray's library in our processes",
+            "% of a core",
+            scale="time",
+        ),
+        Figure(
+            "response", "idle_empty_actor_percent", "an empty Ray actor, for comparison", "% of a core", scale="time"
+        ),
+        Figure("response", "idle_serve_percent", "Serve's controller and proxy", "% of a core", scale="time"),
         Figure("response", "up_cold_s", "`airavata up`, new home", "s", scale="time"),
         Figure("response", "up_warm_s", "`airavata up`, known home", "s", scale="time"),
         Figure("response", "down_s", "`airavata down`", "s", scale="time"),

@@ -29,7 +29,7 @@ from benchmarks.saying import say, show
 from benchmarks.stages import Samples, read_collapsed
 
 RATE_HZ = 100
-_SAMPLED = ("svc.task-scheduler", "svc.experiment-orchestrator", "exec.", "api.", "keeper")
+_SAMPLED = ("svc.task-scheduler", "svc.experiment-orchestrator", "exec.", "api.")
 
 
 @dataclass(frozen=True, slots=True)

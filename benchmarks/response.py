@@ -12,9 +12,9 @@
 | `cancel_100k_s` | the request goes out, 2 tasks running; the platform says canceled, no process of them lives |
 
 `pending_bytes` is the growth of our processes' own memory while 100,000 tasks wait, per task; `files_10k` are the files
-that 10,000 tasks without outputs leave below storage and scratch; `idle_cpu_percent` is the CPU of our processes while
-nothing happens, of one core, after Ray has come to rest; Ray's own excluded.
-Ray's own are its core, its dashboard and Serve's controller and proxy (`idle_serve_percent`).
+that 10,000 tasks without outputs leave below storage and scratch. `idle_cpu_percent` is the CPU of our processes, of
+one core, while nothing happens, without what Ray's library alone uses in them (`idle.py`), `idle_whole_percent` with it;
+`idle_empty_actor_percent` is what it uses in one of them, `idle_serve_percent` what Serve's controller and proxy use.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from typing import Any
 
 from airavata_scheduler.launcher import processes
 from benchmarks.bare import TRUE
-from benchmarks.live import RAYS_OWN, LivePlatform, sweep, temporary_home, until_running
-from benchmarks.proc import cpu_s, used_since
+from benchmarks.idle import idle
+from benchmarks.live import LivePlatform, sweep, temporary_home, until_running
 from benchmarks.processes import memory_per_pending_task
 from benchmarks.saying import say, show
 
@@ -80,20 +80,6 @@ def cancel_s(platform: LivePlatform, tasks: int) -> float:
     return took_s
 
 
-def idle_percent(platform: LivePlatform, watched_s: float) -> tuple[dict[str, float], float]:
-    """Per cent of a core by process, and Serve's own, while nothing happens."""
-    groups = platform.named_pids()
-    serve = {
-        process["pid"] for process in platform.airavata("status")["processes"] if process["name"].startswith(RAYS_OWN)
-    }
-    before = cpu_s({pid for pids in groups.values() for pid in pids} | serve)
-    began = time.monotonic()
-    time.sleep(watched_s)
-    passed_s = time.monotonic() - began
-    ours = {name: 100 * used_since(before, pids) / passed_s for name, pids in groups.items()}
-    return ours, 100 * used_since(before, serve) / passed_s
-
-
 def files_after(platform: LivePlatform, tasks: int) -> int:
     """Once: how many files so many tasks without outputs leave."""
     before = platform.files()
@@ -126,11 +112,11 @@ def respond(home: Path, *, quick: bool) -> dict[str, Any]:
         found["cancel_100k_s"] = _median(lambda: cancel_s(platform, MANY), 1 if quick else 3)
         found["pending_bytes"] = memory_per_pending_task(platform, MANY)
         found["files_10k"] = files_after(platform, 10_000)
-        time.sleep(5.0 if quick else QUIET_S)
-        idle, serve = idle_percent(platform, 10.0 if quick else 30.0)
-        for name, percent in sorted(idle.items(), key=lambda item: -item[1]):
+        seen = idle(platform, 10.0 if quick else QUIET_S, 10.0 if quick else 30.0)
+        for name, percent in sorted(seen.by_process.items(), key=lambda item: -item[1]):
             say(f"idle: {name} {percent:.2f} %")
-        found |= {"idle_cpu_percent": sum(idle.values()), "idle_serve_percent": serve}
+        found |= {"idle_cpu_percent": seen.own, "idle_whole_percent": seen.whole}
+        found |= {"idle_empty_actor_percent": seen.empty, "idle_serve_percent": seen.serve}
         found["down_s"] = platform.down()
         found["up_warm_s"] = platform.up()
     finally:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 #: Looked for in a stack from its innermost frame outwards; the first frame that one of them fits decides.
 _STAGES: tuple[tuple[str, str], ...] = (
-    ("planner", r"scheduler_core|services/(snapshot|runtimes|spending|plan_json|alarms)|adapters/solver|_look|_plan"),
+    ("planner", r"scheduler_core|services/(snapshot|runtimes|spending|plan_json|alarms)|adapters/solver"),
     ("spawn", r"posix_spawn|worker/(lane|sandbox|recipe|environment|workdir|cgroups|strays|warm|spawners|gpus)"),
     ("collect", r"wait4|waitid|worker/(verdict|results|outputs|segments|leftovers)"),
     ("report", r"persistence/(reports|follow)|worker/reporter|\breport\b|services/step_cache"),
@@ -63,13 +63,17 @@ class Samples:
         return [(name, count / max(1, self.total)) for name, count in ranked]
 
 
+#: A spawner's loop itself does nothing but wait for tasks to end.
+_WAITING = "Spawner.run "
+
+
 def read_collapsed(text: str) -> Samples:
     """From the lines of `py-spy record --format raw`: frames between semicolons, then a count."""
     samples = Samples()
     for line in text.splitlines():
         stack, _, count = line.rpartition(" ")
         frames = tuple(frame for frame in stack.split(";") if frame and not frame.startswith(("process ", "thread ")))
-        if frames and count.isdigit():
+        if frames and count.isdigit() and not frames[-1].startswith(_WAITING):
             samples.add(frames, int(count))
     return samples
 
