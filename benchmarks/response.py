@@ -13,8 +13,8 @@
 
 `pending_bytes` is the growth of our processes' own memory while 100,000 tasks wait, per task; `files_10k` are the files
 that 10,000 tasks without outputs leave below storage and scratch. `idle_cpu_percent` is the CPU of our processes, of
-one core, while nothing happens, without what Ray's library alone uses in them (`idle.py`), `idle_whole_percent` with it;
-`idle_empty_actor_percent` is what it uses in one of them, `idle_serve_percent` what Serve's controller and proxy use.
+one core, while nothing happens, without what Ray's library alone uses in them (`idle.py`); `idle_whole_percent` is with
+it, `idle_empty_actor_percent` is what it uses in one, `idle_serve_percent` what Serve's controller and proxy use.
 """
 
 from __future__ import annotations
