@@ -13,7 +13,7 @@ from benchmarks.peers.running import PeerError, run_peer
 from benchmarks.proc import anonymous_bytes, cpu_s, used_since
 from benchmarks.saying import say
 
-FULL = ("xargs", "ray")  #: peers that run as many tasks as we do; the slower ones run half of them
+FULL = ("xargs", "ray")  #: peers that run as many tasks as we do; the slower ones run a third of them
 PENDING = 100_000  #: at least so many tasks wait while memory is measured; fewer would drown in the noise
 
 
@@ -79,7 +79,7 @@ class _Peers:
 
     def __init__(self, names: Sequence[str], command: Sequence[str], tasks: int, slots: int) -> None:
         self._command, self._slots = command, slots
-        self._tasks = {name: tasks if name in FULL else max(1, tasks // 2) for name in names}
+        self._tasks = {name: tasks if name in FULL else max(1, tasks // 3) for name in names}
         self._seconds: dict[str, list[float]] = {name: [] for name in names}
         self._failed: dict[str, str] = {}
 
