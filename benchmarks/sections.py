@@ -112,7 +112,11 @@ def machine() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, cwd=FIGURES.parent
-    )
-    return done.stdout.strip()
+    """Of the code that was measured, with `+` if more than the figures was changed since."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False, cwd=FIGURES.parents[1])
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", ":!benchmarks/figures.json", ":!docs")
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
