@@ -49,8 +49,11 @@ def _throughput() -> tuple[Figure, ...]:
     return (
         Figure("noop_10k", "ms", f"{cost}, 10k", "ms", 0.15, 0.06, scale="time"),
         Figure("noop_100k", "ms", f"{cost}, 100k", "ms", 0.15, 0.06, scale="time"),
+        Figure("noop_100k", "cpu_ms", "CPU time of the same 100k", "ms", scale="time"),
         Figure("million", "ms_per_task", f"{cost}, 1M, one in a thousand fails", "ms", 0.15, 0.06, scale="time"),
-        Figure("million", "linearity", "time per task, last tenth over second tenth of 1M", "", 1.25, 1.1, noise=0.15),
+        Figure("million", "cpu_ms_per_task", "CPU time of the same 1M", "ms", scale="time"),
+        Figure("million", "linearity", "CPU per task, last tenth of 1M over second tenth", "", 1.25, 1.1, noise=0.15),
+        Figure("million", "wall_linearity", "the same of wall time, with all that others do", "", noise=0.5),
         Figure("million", "growth_bytes", "memory growth per task done, 1M", "B", 200, 0, noise=1.0),
         Figure(
             "process",
@@ -161,7 +164,7 @@ def read(section: str, line: Mapping[str, Any]) -> dict[str, float]:
     """The figures of a section from its line of JSON."""
     found = dict(line)
     if "tasks_per_s" in line and line.get("mode") == "noop":
-        found["ms"] = 1000 / line["tasks_per_s"]
+        found |= {"ms": 1000 / line["tasks_per_s"], "cpu_ms": 1000 * line["cpu_s"] / line["tasks"]}
     if section == "process_100k":
         found["files_per_10k"] = line["files"] * 10_000 / line["tasks"]
     if "peers" in line:

@@ -8,7 +8,8 @@ Then a platform is started over the same database, and asked through the API and
 | figure | is |
 |---|---|
 | `ms_per_task` | wall time of the whole, divided by the number of tasks |
-| `linearity` | the same of the last tenth of the tasks over that of the second: 1 is linear |
+| `linearity` | CPU time per task in the last tenth of the run over that in the second tenth: 1 is linear |
+| `wall_linearity` | the same of wall time, in which all that others do on the machine is as well |
 | `growth_bytes` | memory of our processes per task done, PostgreSQL's included: 0 is flat |
 | `results_s` | the results table as a Parquet file, through the API |
 | `results_growth_bytes` | by how much the API's memory grew for it, per row |
@@ -136,10 +137,11 @@ def main() -> None:
             "submit_s": done.submit_s,
             "ms_per_task": done.per_task_ms,
             "cpu_ms_per_task": done.cpu_s / options.tasks * 1000,
-            "linearity": done.linearity,
+            "linearity": done.linearity[1],
+            "wall_linearity": done.linearity[0],
             "growth_bytes": done.growth_bytes,
         }
-        say(str(figures))
+        say(f"{figures}; microseconds a task on the way: {done.paces_us}")
         with LivePlatform(home) as platform:
             figures |= call_figures(platform, done.experiment)
             figures["api_cancel_ms"] = cancel_ms(platform, options.tasks)

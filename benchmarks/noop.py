@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from airavata_scheduler import bootstrap
@@ -38,10 +39,11 @@ SAMPLES = 20  #: how often memory is looked at during a run
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """How far a run was, ``at_s`` on the monotonic clock, and the memory of our processes then."""
+    """How far a run was, ``at_s`` on the monotonic clock, and CPU time and memory of our processes then."""
 
     done: int
     at_s: float
+    cpu_s: float
     resident_bytes: int
 
 
@@ -69,16 +71,26 @@ class NoopRun:
         return (last.resident_bytes - early.resident_bytes) / max(1, last.done - early.done)
 
     @property
-    def linearity(self) -> float:
-        """Time per task in the last tenth of the run over that in the second tenth."""
-        return self._pace_s(0.9, 1.0) / self._pace_s(0.1, 0.2)
+    def linearity(self) -> tuple[float, float]:
+        """Wall and CPU time per task in the last tenth of the run over that in the second tenth."""
+        (early_s, early_cpu_s), (late_s, late_cpu_s) = self._pace_s(0.1, 0.2), self._pace_s(0.9, 1.0)
+        return late_s / early_s, late_cpu_s / early_cpu_s
+
+    @property
+    def paces_us(self) -> list[int]:
+        """Time per task from sample to sample."""
+        return [
+            round((last.at_s - first.at_s) / max(1, last.done - first.done) * 1e6)
+            for first, last in pairwise(self.samples)
+        ]
 
     def _after(self, part: float) -> Sample:
         return next(sample for sample in self.samples if sample.done >= part * self.tasks)
 
-    def _pace_s(self, start: float, end: float) -> float:
+    def _pace_s(self, start: float, end: float) -> tuple[float, float]:
         first, last = self._after(start), self._after(end)
-        return (last.at_s - first.at_s) / max(1, last.done - first.done)
+        done = max(1, last.done - first.done)
+        return (last.at_s - first.at_s) / done, (last.cpu_s - first.cpu_s) / done
 
 
 @contextlib.contextmanager
@@ -213,7 +225,9 @@ class _Work:
 
     def sample(self) -> None:
         """Look at the memory now."""
-        self.samples.append(Sample(self.tasks - self.left, time.monotonic(), anonymous_bytes(_ours())))
+        ours = _ours()
+        spent_s = sum(cpu_s(ours).values())
+        self.samples.append(Sample(self.tasks - self.left, time.monotonic(), spent_s, anonymous_bytes(ours)))
 
     def report(self, launch: Launch) -> Report:
         """As a worker reports a program that ran for two milliseconds and wrote nothing."""

@@ -47,7 +47,9 @@ def test_a_figure_that_a_section_did_not_deliver_is_missed() -> None:
 
 
 def test_figures_come_from_the_line_of_their_section() -> None:
-    assert read("noop_10k", {"mode": "noop", "tasks_per_s": 10_000.0}) == {"ms": pytest.approx(0.1)}
+    line = {"mode": "noop", "tasks": 1000, "tasks_per_s": 10_000.0, "cpu_s": 0.05}
+    assert read("noop_10k", line) == {"ms": pytest.approx(0.1)}
+    assert read("noop_100k", line) == {"ms": pytest.approx(0.1), "cpu_ms": pytest.approx(0.05)}
     peers = {"ray": {"ours_to_theirs": 2.0}, "dask": {"failed": "no network"}}
     assert read("process", {"ratio": 0.7, "peers": peers}) == {"ratio": 0.7, "to_ray": 2.0}
     assert read("process", {"ratio": 0.7, "peers": {"ray": {"failed": "no network"}}}) == {"ratio": 0.7}
