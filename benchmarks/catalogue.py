@@ -78,7 +78,6 @@ def _throughput() -> tuple[Figure, ...]:
             True,
             noise=0.1,
         ),
-        Figure("process_100k", "files_per_10k", "files per 10k tasks in that run", "", 50, 20),
         Figure("efficiency", "efficiency_10ms", "10 ms tasks against ideal", "", 0.85, None, True, noise=0.03),
         Figure("efficiency", "efficiency_100ms", "100 ms tasks against ideal", "", 0.97, None, True, noise=0.01),
         Figure("efficiency", "efficiency_1s", "1 s tasks against ideal", "", 0.995, None, True, noise=0.003),
@@ -165,8 +164,6 @@ def read(section: str, line: Mapping[str, Any]) -> dict[str, float]:
     found = dict(line)
     if "tasks_per_s" in line and line.get("mode") == "noop":
         found |= {"ms": 1000 / line["tasks_per_s"], "cpu_ms": 1000 * line["cpu_s"] / line["tasks"]}
-    if section == "process_100k":
-        found["files_per_10k"] = line["files"] * 10_000 / line["tasks"]
     if "peers" in line:
         found["to_ray"] = line["peers"].get("ray", {}).get("ours_to_theirs")
     return {
