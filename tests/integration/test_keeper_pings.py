@@ -1,4 +1,4 @@
-"""When the keeper asks an actor whether it is there, and what it makes of the answer."""
+"""When the keeper asks an actor whether it is there, and what it makes of the answer; Ray itself is not started."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from airavata_scheduler.actors import keeper
 from airavata_scheduler.actors.keeper import Watched
 
 
@@ -33,8 +32,8 @@ def actor(monkeypatch: pytest.MonkeyPatch) -> Actor:
         assert timeout == 0
         return (refs, []) if made.answers else ([], refs)
 
-    monkeypatch.setattr(keeper.ray, "wait", wait)
-    monkeypatch.setattr(keeper.ray, "get", lambda _: {"pid": made.pid})
+    monkeypatch.setattr("ray.wait", wait)
+    monkeypatch.setattr("ray.get", lambda _: {"pid": made.pid})
     return made
 
 
@@ -69,7 +68,7 @@ def test_a_process_of_another_node_cannot_be_seen_to_be_gone(actor: Actor) -> No
 
 def test_who_does_not_answer_is_ended_and_asked_anew(actor: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
     killed: list[Any] = []
-    monkeypatch.setattr(keeper.os, "kill", lambda pid, _: killed.append(pid))
+    monkeypatch.setattr("os.kill", lambda pid, _: killed.append(pid))
     watched = Watched("svc.x", "actor", actor)
     looked(watched, 0.0, 1.0)
     actor.answers = False
