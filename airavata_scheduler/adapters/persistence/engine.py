@@ -50,6 +50,11 @@ def create_engine(url: str | sa.URL, *, pool_size: int = 8) -> AsyncEngine:
     )
 
 
+def single_statements(engine: AsyncEngine) -> AsyncEngine:
+    """The same connections for work of one statement: that is a transaction by itself, and spares BEGIN and COMMIT."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
 def is_transient(error: DBAPIError) -> bool:
     """Whether the same transaction may succeed when it is tried again."""
     state = getattr(error.orig, "sqlstate", None) or "08"

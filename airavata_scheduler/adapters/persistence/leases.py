@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from airavata_scheduler.adapters.persistence.engine import transaction
+from airavata_scheduler.adapters.persistence.engine import single_statements, transaction
 from airavata_scheduler.platform.domain.errors import LeaseLostError
 from airavata_scheduler.platform.ports.repository import Fence
 
@@ -59,4 +59,4 @@ class PostgresLeases:
             if not (await connection.execute(_RENEW, values)).rowcount:
                 raise _lost(fence)
 
-        await transaction(self._engine, work, limit_s=lease_s / 3, silence_s=lease_s / 3)
+        await transaction(single_statements(self._engine), work, limit_s=lease_s / 3, silence_s=lease_s / 3)

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from airavata_scheduler.adapters.persistence.engine import transaction
+from airavata_scheduler.adapters.persistence.engine import single_statements, transaction
 from airavata_scheduler.platform.domain.errors import InvalidRequestError
 from airavata_scheduler.platform.domain.states import TaskState
 
@@ -63,10 +63,11 @@ def decode_cursor(cursor: str, *kinds: type) -> list[Any]:
 
 
 class Reader:
-    """Runs statements in short read-only transactions, again when the connection was lost."""
+    """Runs single statements, again when the connection was lost."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._single = single_statements(engine)
 
     async def rows(
         self, statement: str, parameters: Mapping[str, Any] | None = None, *, silence_s: float = _SILENCE_S
@@ -77,7 +78,7 @@ class Reader:
             found = await connection.execute(sa.text(statement), parameters)
             return [dict(row) for row in found.mappings()]
 
-        return await transaction(self._engine, work, limit_s=min(_READ_LIMIT_S, silence_s), silence_s=silence_s)
+        return await transaction(self._single, work, limit_s=min(_READ_LIMIT_S, silence_s), silence_s=silence_s)
 
     async def row(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Mapping[str, Any] | None:
         """The first row, if there is one."""
