@@ -15,6 +15,7 @@ import structlog
 from airavata_scheduler import __version__
 from airavata_scheduler.actors.gauges import ExecutorGauges
 from airavata_scheduler.adapters.actor_calls.proxies import LifecycleProxy, SchedulerProxy
+from airavata_scheduler.adapters.process_token import own_token
 from airavata_scheduler.adapters.worker_channel.ray import RayWorkerChannel
 from airavata_scheduler.platform.domain.messages import Extent, Hello
 from airavata_scheduler.platform.domain.request import Capacity
@@ -46,7 +47,7 @@ class Executor:
             pid=os.getpid(),
             version=__version__,
             capacity=capacity,
-            facts={"python": sys.version.split()[0]},
+            facts={"python": sys.version.split()[0], "process": own_token()},
         )
         self._gauges = ExecutorGauges(resource, self._hello.host)
         self._agent: Agent | None = None
