@@ -10,10 +10,10 @@ PY := .venv/bin/python
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 export PYTHONSAFEPATH := 1
 export PYTHONPATH :=
-# Passed on by hand: make test PYTEST_ARGS="-k sweep -x", make up UP_ARGS="--http-port 8080"
+# Passed on by hand: make bench BENCH_ARGS=--quick, make test PYTEST_ARGS="-k sweep -x", make up UP_ARGS="--http-port 8080"
 PYTEST_ARGS ?=
 UP_ARGS ?=
-BENCH_ARGS ?= --mode noop --tasks 10000 --json
+BENCH_ARGS ?=
 export AIRAVATA_PYTHON ?=
 
 # Ray tests share one cluster and two cores, so only the tiers without Ray run side by side.
@@ -63,8 +63,8 @@ format: $(STAMP) ## Rewrite what ruff can
 	@.venv/bin/ruff check --fix . || true
 	@.venv/bin/ruff format .
 
-bench: $(STAMP) ## Throughput: make bench BENCH_ARGS="--mode process --tasks 3000 --json"
-	@$(PY) -m benchmarks.throughput $(BENCH_ARGS)
+bench: $(STAMP) ## All figures beside the last kept: make bench BENCH_ARGS="--quick", or "--keep" to keep them
+	@$(PY) -m benchmarks $(BENCH_ARGS)
 
 up: $(STAMP) ## Start the platform: make up UP_ARGS="--http-port 8080"
 	@.venv/bin/airavata up --detach $(UP_ARGS)
@@ -79,6 +79,6 @@ docs: $(STAMP) ## docs/cli.md from the command itself
 	@$(PY) -m airavata_scheduler.cli.reference
 
 clean: ## Remove the environment and everything generated
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@rm -rf demo-output

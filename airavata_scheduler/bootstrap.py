@@ -107,6 +107,7 @@ def worker_lifecycle(
         stores.clock,
         lease_s=stores.settings.worker_lease_s,
         heartbeat_s=stores.settings.heartbeat_s,
+        outage_s=stores.settings.database_outage_s,
         on_change=on_change,
         on_advance=on_advance,
     )

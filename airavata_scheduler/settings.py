@@ -132,6 +132,7 @@ class Settings(BaseSettings):
         default=None, validation_alias=AliasChoices("database_url", "AIRAVATA_DATABASE_URL", "DATABASE_URL")
     )
     database_pool_size: int = Field(default=8, ge=1, le=100)
+    database_outage_s: float = Field(default=600.0, ge=0.0, le=86400.0)
     ray_address: str | None = None
     ray_node_ip: str = "127.0.0.1"
     ray_port: int | None = Field(default=None, ge=1024, le=65535)

@@ -10,8 +10,6 @@ import asyncio
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,22 +18,7 @@ from airavata_scheduler.adapters.memory.worker_channel import MemoryWorkerChanne
 from airavata_scheduler.platform.domain.messages import Hello, Program, StorageLocation
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.worker.agent import Agent
-
-_BARE = """
-import os, sys, time
-n, path = int(sys.argv[1]), sys.argv[2]
-started = time.monotonic()
-for _ in range(n):
-    os.wait4(os.posix_spawn(path, [path], {}), 0)
-print(time.monotonic() - started)
-"""
-
-
-def bare_rate(tasks: int, slots: int, path: str) -> float:
-    """Processes a second of ``slots`` small interpreters that do nothing else; without the interpreters' start."""
-    argv = [sys.executable, "-I", "-S", "-c", _BARE, str(tasks // slots), path]
-    started = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(slots)]
-    return tasks / max(float(process.communicate()[0]) for process in started)
+from benchmarks.bare import bare_rate
 
 
 async def agent_rate(tasks: int, rounds: int, slots: int, path: str) -> list[dict[str, float]]:

@@ -17,8 +17,10 @@ compile requirements/dev.txt pyproject.toml --group dev --all-extras
 # What users install is what was tested: the runtime lock is a part of the development lock.
 compile requirements/runtime.txt pyproject.toml --constraints requirements/dev.txt
 compile requirements/bootstrap.txt requirements/bootstrap.in
+# The benchmarks' peers live in an environment of their own, so their versions and ours do not bind each other.
+compile requirements/peers.txt requirements/peers.in
 
-if grep -nE '://|--(index|extra|find)' requirements/{dev,runtime,bootstrap}.txt; then
+if grep -nE '://|--(index|extra|find)' requirements/{dev,runtime,bootstrap,peers}.txt; then
     echo "A lock file names the address of a package index (lines above): it must not." >&2
     exit 1
 fi

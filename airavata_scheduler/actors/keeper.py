@@ -59,6 +59,8 @@ _CLASSES: Mapping[str, type[ServiceActor[Any]]] = {
     MOVER: DataMover,
 }
 _PERIOD_S = 1.0
+#: Who answered is not asked again for so long: on an idle platform pings are most of what happens.
+_PING_EVERY_S = 3.0
 _PING_LIMIT_S = 10.0
 _STOP_LIMIT_S = 5.0
 
@@ -75,12 +77,14 @@ class Watched:
         self.answer: Mapping[str, Any] = {}
         self._ping: Any = None
         self._since_s = 0.0
+        self._next_s = 0.0
         self.healthy = False
 
     def look(self, now_s: float) -> bool:
         """Collect the answer to the ping under way and send the next. False if the actor is gone for good."""
         if self._ping is None:
-            self._ping, self._since_s = self.handle.ping.remote(), now_s
+            if now_s >= self._next_s or self._is_gone():
+                self._ask(now_s)
             return True
         ready, _ = ray.wait([self._ping], timeout=0)
         if ready:
@@ -95,6 +99,8 @@ class Watched:
         try:
             self.answer = ray.get(self._ping)
             self.pid, self.healthy = self.answer["pid"], True
+            self._ping, self._next_s = None, now_s + _PING_EVERY_S
+            return True
         except RayActorError as error:
             self.healthy = False
             if "no_restart" in str(error) or not _may_restart(error):
@@ -102,8 +108,15 @@ class Watched:
         except Exception as error:  # noqa: BLE001 - the actor's own error, of whatever kind, is part of the report
             self.healthy = False
             _LOG.warning("an actor is not well", actor=self.name, error=str(error)[:500])
-        self._ping, self._since_s = self.handle.ping.remote(), now_s
+        self._ask(now_s)
         return True
+
+    def _ask(self, now_s: float) -> None:
+        self._ping, self._since_s = self.handle.ping.remote(), now_s
+
+    def _is_gone(self) -> bool:
+        """Whether its process has ended, as far as can be seen from here."""
+        return self.local and self.pid != 0 and not Path(f"/proc/{self.pid}").exists()
 
     def _end_hung(self) -> None:
         _LOG.error("an actor does not answer and is killed", actor=self.name, pid=self.pid)
@@ -114,7 +127,7 @@ class Watched:
                 os.kill(self.pid, signal.SIGKILL)
         else:
             ray.kill(self.handle, no_restart=False)
-        self._ping = None
+        self._ping, self._next_s = None, 0.0
 
     def stop(self) -> None:
         """Ask it to end its work; RayError or TimeoutError when it does not."""

@@ -33,6 +33,7 @@ class ServiceActor(Generic[S]):
 
     def __init__(self, home: str) -> None:
         self._settings = Settings.from_run(home)
+        self._stores: Stores | None = None
         self._starting: asyncio.Task[S] | None = None
         self._loops: list[asyncio.Task[None]] = []
 
@@ -51,7 +52,7 @@ class ServiceActor(Generic[S]):
         return await asyncio.shield(self._starting)
 
     async def _start(self) -> S:
-        stores = open_stores(self._settings)
+        stores = self._stores = self._stores or open_stores(self._settings)
         holder = f"{os.uname().nodename}:{os.getpid()}"
         fence = await stores.leases.take(self.lease, holder, self._settings.actor_lease_s)
         service = self.build(stores, fence)

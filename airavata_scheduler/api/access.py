@@ -15,8 +15,8 @@ from airavata_scheduler.platform.services.identity import Principal
 _BEARER = HTTPBearer(auto_error=False, description="The access token of /auth/login")
 
 
-def services_of(request: Request) -> ApiServices:
-    """The services that the app was built with."""
+async def services_of(request: Request) -> ApiServices:
+    """The services that the app was built with. Asynchronous, because FastAPI calls everything else in a thread."""
     services = request.app.state.services
     assert isinstance(services, ApiServices)
     return services

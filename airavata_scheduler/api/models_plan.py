@@ -31,6 +31,17 @@ class RuntimeModel(BaseModel):
     n: int
 
 
+class MemoryModel(BaseModel):
+    """Peak memory of a task: mean, 10 % and 90 % quantiles and largest of the n seen; ``asked_bytes`` 0: nothing."""
+
+    asked_bytes: int
+    mean_bytes: float
+    low_bytes: float
+    high_bytes: float
+    largest_bytes: float
+    n: int
+
+
 class PlaceModel(BaseModel):
     """Tasks of a step on a resource: how many in all, how many at a time, and when the first starts."""
 
@@ -62,6 +73,10 @@ class PlannedStep(BaseModel):
     runtime: RuntimeModel
     runtime_on: dict[str, RuntimeModel]
     failure_rate: float
+    failure_on: dict[str, float]
+    memory: MemoryModel | None
+    planned_memory_bytes: float
+    input_bytes: float
 
 
 class PointModel(BaseModel):
@@ -97,6 +112,7 @@ class PlanModel(Shown):
                     "name": "square", "n": 100, "request": {"cpu": 1.0},
                     "places": [{"resource": "local", "tasks": 100, "places": 8, "start_in_s": 0.0}],
                     "unplaced": 0, "reasons": [], "runtime": _RUNTIME, "runtime_on": {}, "failure_rate": 0.0,
+                    "failure_on": {}, "memory": None, "planned_memory_bytes": 0.0, "input_bytes": 0.0,
                 }
             ],
             "resources": {"local": 100}, "planned_at": "2026-01-01T00:00:00Z", "solver": "flow", "gap": 0.001,

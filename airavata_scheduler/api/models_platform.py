@@ -36,6 +36,7 @@ class ResourceModel(Shown):
             "gpu_price_per_hour": 0.0,
             "speed": 1.0,
             "labels": {},
+            "bandwidth_bytes_per_s": 0.0,
             "enabled": True,
             "workers": 1,
             "running": 3,
@@ -50,6 +51,7 @@ class ResourceModel(Shown):
     gpu_price_per_hour: float
     speed: float
     labels: dict[str, str]
+    bandwidth_bytes_per_s: float
     enabled: bool
     workers: int
     running: int
@@ -63,6 +65,7 @@ class ResourceChanges(Asked):
     gpu_price_per_hour: Price | None = None
     speed: Annotated[float, Field(gt=0, le=1e6)] | None = None
     labels: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=256)]] | None = None
+    bandwidth_bytes_per_s: Annotated[float, Field(ge=0, le=1e15)] | None = None
     enabled: bool | None = None
 
 

@@ -101,8 +101,12 @@ class ServedApi:
         )
         serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options)
         home = str(settings.home)
-        serve.run(_deployment("streams", build_streams_app, home).bind(), name="streams", route_prefix="/api/v1/stream")
-        serve.run(_deployment("api", build_app, home).bind(), name="api", route_prefix="/")
+        streams = _deployment("streams", build_streams_app, home).bind()
+        api = _deployment("api", build_app, home).bind()
+        # Together, because each start waits for a process of its own.
+        serve.run_many(
+            [serve.RunTarget(streams, name="streams", route_prefix="/api/v1/stream"), serve.RunTarget(api, name="api")]
+        )
         self.look()
 
     def look(self) -> None:

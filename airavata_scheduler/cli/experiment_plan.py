@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from airavata_scheduler.cli.frontier_picture import draw, resource_totals
 from airavata_scheduler.cli.options import (
     FileArgument,
     HomeOption,
@@ -20,7 +21,7 @@ from airavata_scheduler.cli.output import moment, print_fields, print_table, siz
 from airavata_scheduler.cli.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 
 def register_planning(app: typer.Typer) -> None:
@@ -75,6 +76,7 @@ def show_plan(session: Session, found: Mapping[str, Any]) -> None:
         "TASKS": "n",
         "WHERE (AT A TIME)": _where,
         "ONE TASK": lambda step: _range(step["runtime"], "mean_s", "low_s", "high_s"),
+        "MEMORY": _memory,
         "SEEN": lambda step: step["runtime"]["n"],
         "NO PLACE": "unplaced",
     }
@@ -94,7 +96,7 @@ def show_frontier(session: Session, found: Mapping[str, Any], file: str) -> None
         "COST": lambda p: f"{p['cost']:.4g}",
         "DATA": lambda p: size(p["moved_bytes"]),
         "DEADLINE RISK": lambda p: "-" if found["deadline"] is None else f"{p['deadline_risk']:.0%}",
-        "WHERE": lambda p: _totals(p["places"].values()),
+        "WHERE": _totals,
     }
     print_table(points, columns, empty="No plan finishes all tasks.", file=session.human)
     if len(points) == 1:
@@ -116,7 +118,7 @@ def describe_point(point: Mapping[str, Any]) -> str:
     """One plan in a sentence."""
     return (
         f"Plan {point['number']}: finish in {_seconds(point['finish_s'])}, cost {point['cost']:.4g}, "
-        f"on {_totals(point['places'].values())}."
+        f"on {_totals(point)}."
     )
 
 
@@ -127,31 +129,6 @@ def require_matplotlib() -> None:
     if find_spec("matplotlib") is None:
         remedy = "install it with `pip install 'airavata-scheduler[plot]'`, or use --frontier for the table"
         raise typer.BadParameter(f"pictures need matplotlib, which is not installed: {remedy}", param_hint="--png")
-
-
-def draw(found: Mapping[str, Any], target: Path) -> None:
-    """The frontier as a picture: cost over time, with ranges and numbers."""
-    from matplotlib.figure import Figure
-
-    points = found["frontier"] or []
-    times = [point["finish_s"] for point in points]
-    costs = [point["cost"] for point in points]
-    figure = Figure(figsize=(7.0, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    low = [max(0.0, point["finish_s"] - point["finish_low_s"]) for point in points]
-    high = [max(0.0, point["finish_high_s"] - point["finish_s"]) for point in points]
-    axes.errorbar(times, costs, xerr=[low, high], fmt="none", ecolor="#b8c4d6", elinewidth=2, zorder=1)
-    axes.plot(times, costs, "o-", color="#1f4e8c", zorder=2)
-    for point in points:
-        at = (point["finish_s"], point["cost"])
-        axes.annotate(str(point["number"]), at, textcoords="offset points", xytext=(6, 6))
-    axes.set_xlabel("expected finish, seconds from now (bar: 10 % to 90 %)")
-    axes.set_ylabel("expected cost")
-    axes.set_title(f"{found['name']}: {found['n_tasks']} tasks")
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    figure.savefig(target, dpi=150, format="png")
 
 
 def _figures(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,12 +150,15 @@ def _where(step: Mapping[str, Any]) -> str:
     return ", ".join(f"{p['resource']}: {p['tasks']} ({p['places']})" for p in step["places"]) or "nowhere"
 
 
-def _totals(places: Sequence[Mapping[str, int]] | Any) -> str:
-    tasks: dict[str, int] = {}
-    for by_resource in places:
-        for resource, n in by_resource.items():
-            tasks[resource] = tasks.get(resource, 0) + n
-    return ", ".join(f"{resource}: {n}" for resource, n in sorted(tasks.items())) or "nowhere"
+def _memory(step: Mapping[str, Any]) -> str:
+    """What the plan counts with, and the range that was seen."""
+    memory, planned = step["memory"], step["planned_memory_bytes"]
+    seen = "" if memory is None else f" ({size(memory['low_bytes'])} to {size(memory['high_bytes'])})"
+    return (size(planned) if planned else "-") + seen
+
+
+def _totals(point: Mapping[str, Any]) -> str:
+    return ", ".join(f"{resource}: {n}" for resource, n in sorted(resource_totals(point).items())) or "nowhere"
 
 
 def _range(values: Mapping[str, Any], middle: str, low: str, high: str) -> str:

@@ -57,6 +57,14 @@ def update(
     speed: Annotated[
         float | None, typer.Option(metavar="X", help="How fast it is; 1 is the reference.", show_default=False)
     ] = None,
+    bandwidth: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MB/S",
+            help="At which one task there reads the storage; 0: the storage lies there.",
+            show_default=False,
+        ),
+    ] = None,
     label: Annotated[
         list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="May be repeated.", show_default=False)
     ] = None,
@@ -67,12 +75,13 @@ def update(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change price, speed, labels, or whether it is used."""
+    """Change price, speed, distance from the storage, labels, or whether it is used."""
     session = Session(context, home, as_json)
     changes: dict[str, Any] = {
         "price_per_hour": price_per_hour,
         "gpu_price_per_hour": gpu_price_per_hour,
         "speed": speed,
+        "bandwidth_bytes_per_s": None if bandwidth is None else bandwidth * 1e6,
         "labels": parse_pairs(label, "--label") or None,
         "enabled": enabled,
     }

@@ -10,7 +10,9 @@ from airavata_scheduler.launcher.processes import MARK_VARIABLE
 from airavata_scheduler.settings import Settings
 
 # A node that stops answering is given up after about 10 s instead of 60; logs are rotated; Ray asks nobody and tells
-# nobody.
+# nobody. What it counts about itself, in each of our processes, it counts less often: on an idle platform that was most
+# of what happened. Serve calls our code, which does not block, in its own event loop, instead of handing each request
+# from thread to thread, and its proxy calls by gRPC (with Ray's token), which costs less than calls of actors.
 _RAY = {
     "RAY_AUTH_MODE": "token",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -22,6 +24,14 @@ _RAY = {
     "RAY_ROTATION_MAX_BYTES": "20000000",
     "RAY_ROTATION_BACKUP_COUNT": "2",
     "RAY_DEDUP_LOGS": "1",
+    "RAY_event_stats": "0",
+    "RAY_task_events_report_interval_ms": "5000",
+    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "5000",
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "100",
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
 }
 # Without compiled files each of a dozen Python processes would compile Ray again: a start of 30 s instead of 8.
 _DROPPED = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONSTARTUP", "PYTHONINSPECT", "RAY_ADDRESS", "DATABASE_URL"})

@@ -34,6 +34,7 @@ from airavata_scheduler.launcher.secrets import ensure_secrets
 from airavata_scheduler.settings import Settings, SettingsError
 
 _TICK_S = 0.5
+_QUIET_TICK_S = 2.0  # while everything runs: the end of a process wakes us up anyway
 _RAY_START_S = 120.0
 _MIGRATION_S = 300.0
 _KEEPER_STOP_S = 20.0
@@ -258,7 +259,7 @@ class Supervisor:
                 with contextlib.suppress(ProcessLookupError):
                     descriptors.append(os.pidfd_open(pid))
                     poll.register(descriptors[-1], select.POLLIN)
-            poll.poll(_TICK_S * 1000)
+            poll.poll((_QUIET_TICK_S if self._keeper.alive() else _TICK_S) * 1000)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)

@@ -188,7 +188,10 @@ class ResourceRegistry(Protocol):
     async def resource(self, name: str) -> ResourceView: ...
 
     async def update(self, actor: str, name: str, changes: Mapping[str, Any]) -> ResourceView:
-        """Change price_per_hour, gpu_price_per_hour, speed, labels, enabled. InvalidRequestError names a bad field."""
+        """Change price_per_hour, gpu_price_per_hour, speed, bandwidth_bytes_per_s, labels, enabled.
+
+        InvalidRequestError names a bad field.
+        """
         ...
 
     async def storages(self) -> Sequence[StorageView]: ...

@@ -13,6 +13,7 @@ def check(snapshot: Snapshot, now: float, limits: Limits) -> None:
     """Raises SnapshotError for the first field that is out of its domain; references are checked by name."""
     _finite("now", now)
     _limits(limits)
+    _amount("arrivals_per_s", snapshot.arrivals_per_s)
     _unique("experiments", [e.key for e in snapshot.experiments])
     _unique("groups", [g.key for g in snapshot.groups])
     _unique("resources", [r.name for r in snapshot.resources])
@@ -68,6 +69,8 @@ def _group(path: str, group: TaskGroup, experiments: set[str]) -> None:
         _amount(f"{path}.{name}", getattr(group, name))
     _positive(f"{path}.nodes", group.nodes)
     _rate(f"{path}.failure_rate", group.failure_rate)
+    for name, rate in group.failure_on.items():
+        _rate(f"{path}.failure_on[{name!r}]", rate)
 
 
 def _resource(path: str, resource: Resource) -> None:

@@ -1,15 +1,16 @@
 """Groups to classes: what the decision does not depend on is not distinguished.
 
 The key of a class: experiment, request (exact), nodes, labels, resources to avoid, effective priority, locations of
-the inputs and the powers of two their sizes lie between, and buckets of runtime, rank and failure rate. Runtime and
-rank buckets are geometric (factor `1.1` first). When there are still too many classes, the factor grows (1.5, 3, 10)
-until they fit. Gangs and tasks with learnt runtimes of their own are never merged with others, so aggregation cannot
-hide a large task among small ones; requests are never averaged. A class's runtime is the mean over its tasks.
+the inputs and the powers of two their sizes lie between, and buckets of rank, runtime and failure rate, in general and
+on each resource where they were learnt. Runtime and rank buckets are geometric (factor `1.1` first). When there are
+still too many classes, the factor grows (1.5, 3, 10) until they fit. Gangs are never merged with others and requests
+are never averaged, so aggregation cannot hide a large task among small ones. A class's runtime is the mean over its
+tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import floor, log
 
@@ -29,6 +30,7 @@ class TaskClass:
     runtime: Estimate
     runtime_on: Mapping[str, Estimate] = field(default_factory=dict)
     failure_rate: float
+    failure_on: Mapping[str, float] = field(default_factory=dict)
     inputs: Mapping[str, float]
     labels: frozenset[str]
     avoid: frozenset[str]
@@ -61,7 +63,7 @@ def classify(snapshot: Snapshot, max_classes: int) -> tuple[TaskClass, ...]:
 
 
 def _key(group: TaskGroup, index: int, factor: float) -> Hashable:
-    if group.nodes > 1 or group.runtime_on:
+    if group.nodes > 1:
         return index
     return (
         group.experiment,
@@ -73,6 +75,8 @@ def _key(group: TaskGroup, index: int, factor: float) -> Hashable:
         bucket(group.runtime.mean_s, factor),
         bucket(group.rank_s, factor),
         floor(group.failure_rate * 10),
+        tuple(sorted((place, bucket(learnt.mean_s, factor)) for place, learnt in group.runtime_on.items())),
+        tuple(sorted((place, floor(rate * 10)) for place, rate in group.failure_on.items())),
     )
 
 
@@ -80,27 +84,37 @@ def _merge(groups: tuple[TaskGroup, ...], members: tuple[int, ...]) -> TaskClass
     first = groups[members[0]]
     parts = [groups[i] for i in members]
     sizes = [g.n_ready + g.n_blocked for g in parts]
-    total = sum(sizes)
-    runtime, failure, inputs = first.runtime, first.failure_rate, first.inputs
-    if len(parts) > 1:
-        bounds = [g.runtime.bounds() for g in parts]
-        mean = sum(g.runtime.mean_s * n for g, n in zip(parts, sizes, strict=True)) / total
-        low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
-        runtime = Estimate(mean_s=mean, low_s=low, high_s=high, n=sum(g.runtime.n for g in parts))
-        failure = sum(g.failure_rate * n for g, n in zip(parts, sizes, strict=True)) / total
-        inputs = {k: sum(g.inputs[k] * n for g, n in zip(parts, sizes, strict=True)) / total for k in first.inputs}
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(value * n for value, n in zip(values, sizes, strict=True)) / sum(sizes)
+
+    alone = len(parts) == 1
     return TaskClass(
         members=members,
         experiment=first.experiment,
         request=first.request,
         nodes=first.nodes,
-        runtime=runtime,
-        runtime_on=first.runtime_on,
-        failure_rate=failure,
-        inputs=inputs,
+        runtime=first.runtime if alone else _pooled([g.runtime for g in parts], mean),
+        runtime_on={
+            k: v if alone else _pooled([g.runtime_on[k] for g in parts], mean) for k, v in first.runtime_on.items()
+        },
+        failure_rate=mean(g.failure_rate for g in parts),
+        failure_on={k: mean(g.failure_on[k] for g in parts) for k in first.failure_on},
+        inputs={k: mean(g.inputs[k] for g in parts) for k in first.inputs},
         labels=first.labels,
         avoid=first.avoid,
         priority=first.priority,
         rank_s=max(g.rank_s for g in parts),
-        count=total,
+        count=sum(sizes),
+    )
+
+
+def _pooled(estimates: list[Estimate], mean: Callable[[Iterable[float]], float]) -> Estimate:
+    """One estimate for the tasks of several groups; its range covers all of theirs."""
+    bounds = [found.bounds() for found in estimates]
+    return Estimate(
+        mean_s=mean(found.mean_s for found in estimates),
+        low_s=min(low for low, _ in bounds),
+        high_s=max(high for _, high in bounds),
+        n=sum(found.n for found in estimates),
     )

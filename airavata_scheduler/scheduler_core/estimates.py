@@ -69,10 +69,10 @@ class Failures:
         """This and more attempts."""
         return Failures(self.attempts + attempts, self.failed + failed)
 
-    def rate(self) -> float:
-        """The expected failure rate, shrunk towards a small prior while attempts are few; below 1."""
+    def rate(self, prior: float = PRIOR_FAILURES) -> float:
+        """The expected failure rate, shrunk towards a prior while attempts are few; below 1 if the prior is."""
         weight = PRIOR_FAILURE_WEIGHT
-        return (self.failed + weight * PRIOR_FAILURES) / (self.attempts + weight)
+        return (self.failed + weight * prior) / (self.attempts + weight)
 
 
 def estimate(seen: Observed, prior_s: float, prior_sigma: float = PRIOR_SIGMA) -> Estimate:

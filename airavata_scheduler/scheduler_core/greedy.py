@@ -60,17 +60,20 @@ def greedy(problem: Problem, price: Costs) -> Floats:
     return best
 
 
-def least_horizon(problem: Problem) -> float:
-    """No horizon below this can hold the work, were every task at its quickest: seconds, a lower bound."""
+def least_horizon(problem: Problem, *, with_running: bool = True) -> float:
+    """No horizon below this can hold the work, were every task at its quickest, in seconds.
+
+    Without what runs already it is a lower bound of every plan's finish: a plan may leave busy pools alone.
+    """
     allowed = problem.allowed
     able = allowed.any(axis=1)
     if not able.any():
         return 0.0
     quickest = np.where(allowed, problem.hold_s, np.inf).min(axis=1)
     ends = np.where(allowed, problem.hold_s + problem.wait_s[None, :], np.inf).min(axis=1)
-    work = problem.running_load.sum(axis=0) + (problem.request[able] * (quickest * problem.count)[able, None]).sum(
-        axis=0
-    )
+    work = (problem.request[able] * (quickest * problem.count)[able, None]).sum(axis=0)
+    if with_running:
+        work = work + problem.running_load.sum(axis=0)
     total = problem.capacity[allowed.any(axis=0)].sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         busy = np.where(total > 0, work / total, 0.0).max(initial=0.0)

@@ -8,7 +8,9 @@
          L_s >= T_s - due_s,  T_s >= the least any horizon can be,  x, u, L >= 0
 
 `reach = 1 - wait / T_ref` lets a pool that opens late work only after its wait; it is at least the true fraction for
-every T_s up to `T_ref` (the incumbent's finish), so the optimum stays a lower bound. Columns enter a few at a time: the
+every T_s up to `T_ref`, and with one stage `T_ref` is so late that ending after it is worse than the incumbent. What
+runs already delays a stage on the pools that the stage uses, and on no others; the rows cannot tell, so what running
+tasks contribute to the optimum is taken off the bound again. Columns enter a few at a time: the
 incumbent's, the cheapest of each class, then those whose reduced cost is negative. Whatever columns are in, the duals
 give a bound on the whole programme (each class row can gain at most `count * most negative reduced cost`), so stopping
 early costs accuracy and never honesty. GLOP solves small programmes, PDLP what would take GLOP too long.
@@ -26,8 +28,8 @@ from scipy.sparse import coo_matrix
 
 from .errors import SolverError
 from .greedy import least_horizon, scarcity
-from .objective import Costs, fixed_blocks, stage_finishes
-from .problem import Bools, Floats, Ints, Problem
+from .objective import Costs, fixed_blocks, stage_finishes, value
+from .problem import EPSILON, Bools, Floats, Ints, Problem
 from .solution import Solution
 
 SEED_COLUMNS = 6
@@ -44,6 +46,7 @@ class Rows:
     member: Bools  #: (C,)
     stage: int  #: -1: fixed
     amount: Floats  #: (P, D) right-hand side if fixed, else the coefficient of the stage's finish
+    taken: Floats  #: (P, D) by running tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,9 @@ class Linear:
             x, duals, objective = _solve_restricted(problem, price, rows, columns)
             reduced = _reduced_costs(problem, price, rows, duals)
             best = (x, duals, reduced)
-            bound = max(bound, objective + float((problem.count * np.minimum(0.0, reduced.min(axis=1))).sum()))
-            if objective - bound <= CLOSE * abs(objective):
+            missing = float((problem.count * np.minimum(0.0, reduced.min(axis=1))).sum())
+            bound = max(bound, objective + missing - _by_running(rows, duals))
+            if -missing <= CLOSE * abs(objective):
                 break
             columns |= _entering(reduced, columns)
         if best is None:
@@ -87,15 +91,31 @@ class Linear:
 
 
 def _rows(problem: Problem, price: Costs, incumbent: Floats) -> list[Rows]:
-    rows = []
+    rows: list[Rows] = []
     if price.finish_weight.any() or price.late_weight.any():
-        finishes = stage_finishes(problem, price, incumbent)
-        reference = max(float(finishes.max(initial=0.0)), least_horizon(problem))
-        for s in range(len(price.finish_weight)):
-            reach = np.maximum(1.0 - problem.wait_s / reference, 0.0)
-            rows.append(Rows(price.stage <= s, s, problem.capacity * reach[:, None]))
-    rows.extend(Rows(b.member, -1, problem.capacity * b.seconds[:, None]) for b in fixed_blocks(problem))
+        reach = np.maximum(1.0 - problem.wait_s / _latest_finish(problem, price, incumbent), 0.0)
+        taken = problem.running_within(np.full(len(problem.pools), inf))
+        amount = problem.capacity * reach[:, None]
+        rows.extend(Rows(price.stage <= s, s, amount, taken) for s in range(len(price.finish_weight)))
+    for block in fixed_blocks(problem):
+        taken = problem.running_within(problem.wait_s + block.seconds)
+        rows.append(Rows(block.member, -1, problem.capacity * block.seconds[:, None], taken))
     return rows
+
+
+def _latest_finish(problem: Problem, price: Costs, incumbent: Floats) -> float:
+    """Up to when a finish is worth considering: the incumbent's; with one stage, the last that could be better."""
+    latest = max(float(stage_finishes(problem, price, incumbent).max(initial=0.0)), least_horizon(problem))
+    if len(price.finish_weight) > 1 or price.finish_weight.sum() <= 0:
+        return latest
+    cheapest = np.minimum(np.where(problem.allowed, price.cell, inf).min(axis=1, initial=inf), price.penalty)
+    spare = value(problem, price, incumbent) - float((cheapest * problem.count).sum())
+    return max(latest, spare / float(price.finish_weight.sum()))
+
+
+def _by_running(rows: list[Rows], duals: Duals) -> float:
+    """What running tasks contribute to the optimum through the finishes of stages."""
+    return sum(float((duals.capacity[b] * r.taken).sum()) for b, r in enumerate(rows) if r.stage >= 0)
 
 
 def _seconds(problem: Problem, price: Costs, rows: list[Rows], x: Floats) -> Floats:
@@ -170,7 +190,7 @@ class _Model:
         for d in range(n_dims):
             self.add(p * n_dims + d, mine, problem.request[c, d] * problem.hold_s[c, p] * self.scale[p, d])
         amount = (block.amount * self.scale).ravel()
-        taken = (problem.running_load * self.scale).ravel()
+        taken = (block.taken * self.scale).ravel()
         if block.stage < 0:
             self.close(np.maximum(amount - taken, 0.0))
             return
@@ -185,7 +205,7 @@ class _Model:
         paying = np.flatnonzero(slot[problem.experiment[self.c]] >= 0)
         c, p = self.c[paying], self.p[paying]
         self.add(slot[problem.experiment[c]], paying, problem.money[c, p])
-        self.close(np.maximum(problem.budget[budgeted], 0.0))
+        self.close(np.maximum(problem.budget[budgeted], 0.0) + EPSILON)
 
     def late_rows(self) -> None:
         """Lateness of the stages that have a deadline."""
@@ -207,7 +227,7 @@ class _Model:
         at_least = np.zeros(width)
         # Only when everything allowed is sure to be placed: what a budget leaves out needs no time.
         if price.finish_weight.any() and not np.isfinite(problem.budget).any() and not fixed_blocks(problem):
-            at_least[self.first_late - 1] = least_horizon(problem)
+            at_least[self.first_late - 1] = least_horizon(problem, with_running=False)
         return _run(at_least, cost, lower, np.concatenate(self.upper), matrix)
 
 

@@ -4,9 +4,14 @@ For an experiment `e` with weights `w`, the plan pays
 
     w.time     * finish_e                                  until the last task of e ends
   + w.cost     * seconds_per_money * money_e               price x time and egress, repeats of failures included
-  + w.deadline * max(0, finish_e - deadline_e)             lateness
+  + w.deadline * max(0, finish_e - deadline_e)             lateness, and a little for every task that is late
   + w.locality * sum of transfer seconds of its tasks
   + PENALTY    * tasks without a place                     more than any placement costs
+  + arrivals   * backlog                                   see below
+
+Experiments that come later find what is still busy: with `arrivals_per_s` (of the snapshot) of them, of mean weight
+`time`, and pools that end at `end_p` and are `part_p` of all capacity, they will wait
+`arrivals_per_s * sum_p part_p * end_p^2 / 2` seconds together. Rehearsals count that.
 
 `finish_e` is queue wait + transfer + runtime / speed / (1 - failure rate), on top of the work queued before it.
 Failure risk thus enters as the time and money of its expected repeats; stickiness as a small discount where a group
@@ -28,6 +33,9 @@ from .problem import Bools, Floats, Ints, Problem
 
 ENDLESS_S = 1e12
 MAX_STAGES = 4
+#: A task that ends late counts like so many seconds more of its experiment's lateness (in rehearsals only): of plans
+#: that are about equally late, the one in which more tasks are in time is preferred.
+LATE_TASK_S = 1.0
 #: Hard deadlines beyond these many are held by dispatch and by the cells alone.
 MAX_HARD_BLOCKS = 6
 #: Rows of a model are classes + stages x pools x dimensions; more stages than this allows are merged.
@@ -71,8 +79,10 @@ def costs(problem: Problem) -> Costs:
             finish_weight[s] += problem.weights[e, 0]
             if np.isfinite(problem.deadline_s[mine]).any():
                 late_weight[s] += problem.weights[e, 2]
-                due[s] = min(due[s], float(problem.deadline_s[mine].min()))
-    return Costs(cell, stage, finish_weight, late_weight, due, _penalty(problem, cell, float(finish_weight.sum())))
+                # When the last task of an experiment ends, nothing follows it: the deadline itself counts.
+                due[s] = min(due[s], float(problem.deadline_s[mine].max()))
+    by_second = float(finish_weight.sum() + late_weight.sum())
+    return Costs(cell, stage, finish_weight, late_weight, due, _penalty(problem, cell, by_second))
 
 
 def _stickiness(problem: Problem, cell: Floats) -> Floats:
@@ -114,8 +124,10 @@ def _stages(problem: Problem) -> tuple[Ints, int]:
     return np.array([place[int(e)] for e in problem.experiment], dtype=np.int64), n_stages
 
 
-def _penalty(problem: Problem, cell: Floats, finish_weight: float) -> Floats:
-    worst = np.where(problem.allowed, np.abs(cell) + finish_weight * problem.hold_s, 0.0).max(axis=1, initial=0.0)
+def _penalty(problem: Problem, cell: Floats, by_second: float) -> Floats:
+    """(C,) more than waiting for any place and running there can cost, so that nothing is left out to save time."""
+    ends = problem.wait_s[None, :] + problem.hold_s
+    worst = np.where(problem.allowed, np.abs(cell) + by_second * ends, 0.0).max(axis=1, initial=0.0)
     penalty: Floats = 10.0 * (worst + worst.max(initial=0.0)) + 1.0
     return penalty
 

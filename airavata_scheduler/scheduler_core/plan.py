@@ -10,7 +10,7 @@ answered in two passes over the shares of its resource, in ascending `order`:
 
 `quota`, where given, is the number of tasks that may still be *started* under this plan, whatever the pass: it is how
 budgets and hard deadlines hold between solves. A share with `reserve` must not be overtaken (gangs, large tasks): while
-it has ready tasks and less running than `places`, but its next task does not fit yet, no later share is served there.
+it has ready tasks and less running than `hold`, but its next task does not fit yet, no later share is served there.
 Places of a resource never add up to more than its live capacity, what runs there included.
 """
 
@@ -59,7 +59,8 @@ class Share:
     """What a group may hold on a resource until the next plan; see the module's docstring.
 
     `total` is how many of the group's remaining tasks the plan means to run there in the end. `start_in_s` is when
-    the first of them is expected to start.
+    the first of them is expected to start. `hold` is `places` in a fluid plan; in a rehearsed one, which knows what
+    waiting costs, it is all that is left.
     """
 
     group: str
@@ -71,6 +72,7 @@ class Share:
     weight: float = 1.0
     quota: int | None = None
     reserve: bool = False
+    hold: int = 0
     start_in_s: float = 0.0
 
 

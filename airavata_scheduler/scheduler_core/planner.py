@@ -27,10 +27,10 @@ from .solution import Solution, Solver
 from .targets import worker_targets
 from .waves import wave_assignments
 
+#: Programmes that know of waves are solved if the effort is this much for each class.
+WAVE_EFFORT = 100
 #: For each class, its best few resources have a price in the plan.
 PRICED = 4
-
-_TOLERANCE = 1e-6
 
 
 @cache
@@ -63,9 +63,6 @@ def plan(
         x, starts, near, _positions(problem, price, script, who), outcome is not None, script is None or script.strict
     )
     bound, scope = _honest_bound(problem, price, solution)
-    if bound is not None and scope == "any" and objective < bound - _TOLERANCE * max(1.0, abs(bound)):
-        # What the task-by-task rehearsal reaches, the fluid model has no right to call impossible.
-        bound, notes = None, (*notes, "the model's bound was withdrawn: the rehearsed plan is better")
     gap_of = objective if scope == "any" else value(problem, price, assigned)
     return Plan(
         shares=share_out(problem, decision, now),
@@ -115,6 +112,8 @@ def climb(problem: Problem, price: Costs) -> tuple[Floats, Solution, tuple[str, 
 def _whole(problem: Problem, price: Costs, solution: Solution) -> Floats:
     """The better of plain rounding and rounding around gangs that were placed by CP-SAT."""
     x = rounded(problem, price, solution)
+    if not any(task_class.nodes > 1 for task_class in problem.classes):
+        return x
     from .gangs import place_gangs  # noqa: PLC0415 - as in `ladder`
 
     with_gangs = place_gangs(problem, price, solution)
@@ -152,9 +151,10 @@ def _rehearse(
     ):
         return x, by_value, None, None, None
     who = cast(problem, price, now)
-    script, outcome, objective = best_script(
-        who, [("solver", x), *wave_assignments(problem, price, x)], problem.limits.effort
-    )
+    assignments = [("solver", x)]
+    if len(problem.classes) * WAVE_EFFORT <= problem.limits.effort:
+        assignments += wave_assignments(problem, price, x)
+    script, outcome, objective = best_script(who, assignments, problem.limits.effort)
     placed = np.zeros(x.shape)
     for p, started in enumerate(outcome.started):
         for g, n in started.items():

@@ -84,6 +84,7 @@ class Problem:
     n_workers: Floats  #: (P,)
     wait_s: Floats  #: (P,) until the pool takes tasks
     life_s: Floats  #: (P,) after the wait; inf without end
+    credential_s: Floats  #: (P,) until which a credential lasts, from now; inf without end
     run_s: Floats  #: (C, P) runtime there, failures' repeats included
     transfer_s: Floats  #: (C, P)
     hold_s: Floats  #: (C, P) how long a task holds its place: transfer and runtime
@@ -101,9 +102,9 @@ class Problem:
         mask: Bools = self.cause == 0
         return mask
 
-    def load(self, dim: int) -> Floats:
-        """(C, P) unit-seconds of a dimension that one task takes from a pool."""
-        return self.request[:, dim : dim + 1] * self.hold_s
+    def running_within(self, end_s: Floats) -> Floats:
+        """(P, D) unit-seconds that running tasks hold between the opening of each pool and an end (P,)."""
+        return _held(self.running, self.capacity, self.wait_s, end_s)
 
 
 def compile_problem(snapshot: Snapshot, classes: tuple[TaskClass, ...], now: float, limits: Limits) -> Problem:
@@ -140,10 +141,11 @@ def compile_problem(snapshot: Snapshot, classes: tuple[TaskClass, ...], now: flo
         capacity=capacity,
         worker=worker,
         running=running,
-        running_load=_running_load(running, capacity.shape),
+        running_load=_held(running, capacity, np.zeros(len(pools)), np.full(len(pools), inf)),
         n_workers=n_workers,
         wait_s=wait_s,
         life_s=life_s,
+        credential_s=_credentials(snapshot.resources, pools, now),
         run_s=run_s,
         transfer_s=transfer_s,
         hold_s=hold_s,
@@ -155,7 +157,7 @@ def compile_problem(snapshot: Snapshot, classes: tuple[TaskClass, ...], now: flo
         budget=np.array([inf if e.budget_left is None else e.budget_left for e in snapshot.experiments]),
         weights=np.array([_weights(e) for e in snapshot.experiments]).reshape(-1, 4),
     )
-    _mark_obstacles(problem, experiments, nodes, now)
+    _mark_obstacles(problem, experiments, nodes)
     return problem
 
 
@@ -204,6 +206,11 @@ def _pool_arrays(
     return _matrix(capacity, dims), _matrix(worker, dims), n_workers, wait_s, life_s
 
 
+def _credentials(resources: tuple[Resource, ...], pools: tuple[Pool, ...], now: float) -> Floats:
+    until = [resources[pool.resource].credential_until_s for pool in pools]
+    return np.array([inf if at is None else at - now for at in until])
+
+
 def _running(snapshot: Snapshot, pools: tuple[Pool, ...], dims: tuple[str, ...]) -> tuple[Running, ...]:
     """Every running task; without better knowledge the tasks of a group end evenly spread over one runtime."""
     live = {snapshot.resources[pool.resource].name: p for p, pool in enumerate(pools) if pool.offer is None}
@@ -222,10 +229,20 @@ def _running(snapshot: Snapshot, pools: tuple[Pool, ...], dims: tuple[str, ...])
     return tuple(found)
 
 
-def _running_load(running: tuple[Running, ...], shape: tuple[int, ...]) -> Floats:
-    load = np.zeros(shape)
-    for task in running:
-        load[task.pool] += np.array(task.request) * task.left_s
+def _held(running: Sequence[Running], capacity: Floats, start_s: Floats, end_s: Floats) -> Floats:
+    """(P, D) unit-seconds that running tasks hold from a start to an end (P,).
+
+    More than there is cannot be held: what was claimed ahead counts as running before it does.
+    """
+    load = np.zeros(capacity.shape)
+    for p in {task.pool for task in running}:
+        mine = [task for task in running if task.pool == p]
+        held = np.sum([task.request for task in mine], axis=0)
+        at = 0.0
+        for task in sorted(mine, key=lambda t: t.left_s):
+            seconds = min(task.left_s, end_s[p]) - max(at, start_s[p])
+            load[p] += np.minimum(held, capacity[p]) * max(0.0, seconds)
+            held, at = held - np.array(task.request), task.left_s
     return load
 
 
@@ -237,11 +254,13 @@ def _run_seconds(classes: tuple[TaskClass, ...], resources: tuple[Resource, ...]
     columns: dict[str, list[int]] = {}
     for p, pool in enumerate(pools):
         columns.setdefault(resources[pool.resource].name, []).append(p)
+    fails = np.repeat(np.array([c.failure_rate for c in classes])[:, None], len(pools), axis=1)
     for c, task_class in enumerate(classes):
         for name, learnt in task_class.runtime_on.items():
             run_s[c, columns.get(name, [])] = learnt.mean_s
-    keeps = (1.0 - np.array([c.failure_rate for c in classes]))[:, None]
-    keeps = keeps * (1.0 - np.array([resources[p.resource].failure_rate for p in pools]))[None, :]
+        for name, rate in task_class.failure_on.items():
+            fails[c, columns.get(name, [])] = rate
+    keeps = (1.0 - fails) * (1.0 - np.array([resources[p.resource].failure_rate for p in pools]))[None, :]
     return run_s / np.maximum(keeps, 0.1)
 
 
@@ -296,7 +315,7 @@ def _hourly(
     return hourly
 
 
-def _mark_obstacles(problem: Problem, experiments: list[Experiment], nodes: Floats, now: float) -> None:
+def _mark_obstacles(problem: Problem, experiments: list[Experiment], nodes: Floats) -> None:
     """Fills `cause` and `amount` in place: the first obstacle wins, so that lifting it shows the next."""
     resources = [problem.snapshot.resources[p.resource] for p in problem.pools]
 
@@ -318,9 +337,8 @@ def _mark_obstacles(problem: Problem, experiments: list[Experiment], nodes: Floa
     mark(Cause.UNREACHABLE_DATA, ~np.isfinite(problem.transfer_s))
     over = problem.hold_s - problem.life_s[None, :]
     mark(Cause.LIFE, over > 0, np.where(np.isfinite(over), over, 0.0))
-    until = np.array([inf if r.credential_until_s is None else r.credential_until_s - now for r in resources])
     ends = problem.wait_s[None, :] + problem.hold_s
-    over = ends - until[None, :]
+    over = ends - problem.credential_s[None, :]
     mark(Cause.CREDENTIAL, over > 0, np.where(np.isfinite(over), over, 0.0))
     over = ends - problem.deadline_s[:, None]
     mark(Cause.DEADLINE, problem.hard[:, None] & (over > 0), np.where(np.isfinite(over), over, 0.0))

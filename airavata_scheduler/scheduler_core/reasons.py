@@ -12,6 +12,14 @@ from .problem import CAUSES, EPSILON, Floats, Ints, Problem
 from .snapshot import Resource, TaskGroup
 
 
+def amount_of(dimension: str, amount: float) -> str:
+    """An amount of a dimension in words: `8 GB of memory`, `2 cpu`."""
+    if not dimension.endswith("_bytes"):
+        return f"{amount:.6g} {dimension}"
+    what = dimension.removesuffix("_bytes")
+    return f"{amount / 1e9:.4g} GB of {what}" if amount >= 1e8 else f"{amount / 1e6:.4g} MB of {what}"
+
+
 def spending(problem: Problem, x: Floats) -> Floats:
     """(E,) money an assignment (C, P) costs."""
     spent: Floats = np.bincount(problem.experiment, (problem.money * x).sum(axis=1), len(problem.budget)).astype(float)
@@ -146,7 +154,8 @@ def _text(
         Cause.LABEL: lambda: f"lacks the label {lacking}",
         Cause.AVOIDED: lambda: "these tasks failed there before",
         Cause.TOO_LARGE: lambda: (
-            f"a task needs {problem.node_request[c, d]:.6g} {dimension}, a worker has {problem.worker[p, d]:.6g}"
+            f"a task needs {amount_of(dimension, problem.node_request[c, d])}, "
+            f"a worker has {amount_of(dimension, problem.worker[p, d])}"
         ),
         Cause.TOO_FEW_WORKERS: lambda: f"{group.nodes} workers are needed at once, {group.nodes - amount:.0f} possible",
         Cause.UNREACHABLE_DATA: lambda: "no replica of the inputs can be reached from there",

@@ -3,7 +3,7 @@
 A *script* says, for every pool, which groups run there, how many tasks of each, and in which order. A rehearsal starts,
 on each pool, whatever comes first in its order, is ready and fits, and so on until all is done: exactly what workers do
 when they claim from the shares that a script becomes. In a strict script gangs and large tasks are not overtaken. What
-would end after a hard deadline is not started.
+would end after a hard deadline, the life of its workers or the end of a credential is not started.
 
 A group with one predecessor of the same size follows it task by task, otherwise it waits for all of its predecessors.
 """
@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from math import inf
 
 import numpy as np
 
-from .objective import Costs
-from .problem import EPSILON, Bools, Problem
+from .objective import LATE_TASK_S, Costs
+from .problem import EPSILON, TASKS, Bools, Floats, Problem
 from .shares import LARGE_PART, effective_priority
 
 _MANY = 1_000_000
@@ -38,14 +39,21 @@ class Cast:
     cell: list[list[float]]
     allowed: list[list[bool]]
     level: list[int]
-    due_s: list[float]
-    hard: list[bool]
+    due_s: list[float]  #: the deadline, less the work that follows
+    deadline_s: list[float]
+    until_s: list[list[float]]  #: [group][pool] when a task must have ended there
     rank_s: list[float]
     parents: list[list[int]]
     children: list[list[int]]
     large: list[list[bool]]  #: [group][pool] must not be overtaken there
     capacity: list[tuple[float, ...]]
     wait: list[float]
+    part: list[float]  #: of all capacity
+    least: tuple[float, ...]  #: the smallest request, by dimension
+
+    def is_full(self, free: list[float]) -> bool:
+        """Whether not even the smallest request of each dimension would fit."""
+        return any(left + EPSILON * max(1.0, least) < least for left, least in zip(free, self.least, strict=True))
 
     @property
     def chained(self) -> bool:
@@ -70,16 +78,14 @@ class Outcome:
     first_start: list[dict[int, float]]
     end: list[dict[int, float]]
     started: list[dict[int, int]]
+    late: list[dict[int, int]]  #: tasks that ended after the deadline of their experiment
 
     def with_pools(self, pools: list[int], other: Outcome) -> Outcome:
         """This outcome with some pools taken from another; only if no group waits for another."""
-        merged = Outcome(self.first_start[:], self.end[:], self.started[:])
+        merged = Outcome(self.first_start[:], self.end[:], self.started[:], self.late[:])
         for p in pools:
-            merged.first_start[p], merged.end[p], merged.started[p] = (
-                other.first_start[p],
-                other.end[p],
-                other.started[p],
-            )
+            merged.first_start[p], merged.end[p] = other.first_start[p], other.end[p]
+            merged.started[p], merged.late[p] = other.started[p], other.late[p]
         return merged
 
     def pool_end(self, pool: int) -> float:
@@ -117,13 +123,16 @@ def cast(problem: Problem, price: Costs, now: float) -> Cast:
             for (i, _), e in zip(members, of, strict=True)
         ],
         due_s=problem.deadline_s[rows].tolist(),
-        hard=problem.hard[rows].tolist(),
+        deadline_s=[inf if d is None else d - now for d in (experiments[e].deadline_at_s for e in of)],
+        until_s=_until(problem)[rows].tolist(),
         rank_s=[groups[i].rank_s for i, _ in members],
         parents=parents,
         children=children,
         large=_large(problem)[rows].tolist(),
         capacity=[tuple(row) for row in problem.capacity.tolist()],
         wait=problem.wait_s.tolist(),
+        part=_parts(problem),
+        least=tuple(problem.request.min(axis=0, initial=np.inf).tolist()) if rows else (),
     )
 
 
@@ -141,7 +150,7 @@ class _Stage:
         self.events: list[tuple[float, int, int, int, int]] = []
         self.sequence = 0
         every = range(len(who.capacity))
-        self.outcome = Outcome([{} for _ in every], [{} for _ in every], [{} for _ in every])
+        self.outcome = Outcome([{} for _ in every], [{} for _ in every], [{} for _ in every], [{} for _ in every])
 
     def push(self, at: float, group: int, pool: int, n: int = 1) -> None:
         """Adds an event: n tasks of a group end on a pool, or (group -1) a pool opens."""
@@ -169,10 +178,10 @@ class _Stage:
             left = self.quota[g][pool]
             request = who.request[g]
             n = min(left, self.ready[g])
-            if n > 0 and who.hard[g] and at + who.hold[g][pool] > who.due_s[g] + EPSILON:
+            if n > 0 and at + who.hold[g][pool] > who.until_s[g][pool] + EPSILON:
                 continue
             if n > 0:
-                n = min(n, _copies(request, free))
+                n = min(n, copies_free(request, free))
             if n > 0:
                 left -= n
                 self.ready[g] -= n
@@ -185,7 +194,7 @@ class _Stage:
             used_up |= left == 0
             if left > 0 and self.strict and self.ready[g] > 0 and who.large[g][pool]:
                 break
-            if free and max(free) <= EPSILON:
+            if n > 0 and who.is_full(free):
                 break
         if used_up:
             self.queue[pool] = [g for g in queue if self.quota[g][pool] > 0]
@@ -196,6 +205,8 @@ class _Stage:
         for d, amount in enumerate(self.who.request[group]):
             free[d] += n * amount
         self.outcome.end[pool][group] = at
+        if at > self.who.deadline_s[group] + EPSILON:
+            self.outcome.late[pool][group] = self.outcome.late[pool].get(group, 0) + n
         self.unfinished[group] -= n
         touched = {pool}
         for child in self.who.children[group]:
@@ -246,6 +257,9 @@ def judge(who: Cast, outcome: Outcome) -> float:
     total = 0.0
     unplaced = who.size[:]
     ends, late = [0.0] * len(problem.budget), [0.0] * len(problem.budget)
+    for missed in outcome.late:
+        for g, n in missed.items():
+            total += n * LATE_TASK_S * float(problem.weights[who.experiment[g], 2])
     for p, started in enumerate(outcome.started):
         for g, n in started.items():
             total += n * who.cell[g][p]
@@ -257,16 +271,47 @@ def judge(who: Cast, outcome: Outcome) -> float:
     total += sum(n * float(price.penalty[who.row[g]]) for g, n in enumerate(unplaced) if n)
     if problem.limits.window_s is not None:
         return total
-    return total + float(np.dot(problem.weights[:, 0], ends) + np.dot(problem.weights[:, 2], late))
+    total += float(np.dot(problem.weights[:, 0], ends) + np.dot(problem.weights[:, 2], late))
+    if problem.snapshot.arrivals_per_s > 0:
+        # Who comes at a time t finds each pool busy for another `end - t`.
+        found = sum(part * outcome.pool_end(p) ** 2 / 2.0 for p, part in enumerate(who.part))
+        total += problem.snapshot.arrivals_per_s * found * float(problem.weights[:, 0].mean())
+    return total
 
 
-def _copies(request: tuple[float, ...], free: list[float]) -> int:
+Tried = tuple[Script, Outcome, float]  #: a script, what it leads to, and its objective
+
+
+def rehearsed(who: Cast, script: Script) -> Tried:
+    """Plays a script and judges it."""
+    outcome = rehearse(who, script)
+    return script, outcome, judge(who, outcome)
+
+
+def copies_free(request: tuple[float, ...], free: list[float]) -> int:
     """How many times a request fits what is free."""
     most = float(_MANY)
     for amount, left in zip(request, free, strict=True):
         if amount > 0:
             most = min(most, (left + EPSILON * max(1.0, amount)) / amount)
     return int(most) if most > 0 else 0
+
+
+def _parts(problem: Problem) -> list[float]:
+    """(P,) the part of all capacity that a pool is, over the dimensions that are limited everywhere."""
+    limited = [d for d, name in enumerate(problem.dims) if name != TASKS]
+    if not limited:
+        return [1.0 / max(1, len(problem.pools))] * len(problem.pools)
+    amounts = problem.capacity[:, limited]
+    parts: list[float] = (amounts / np.maximum(amounts.sum(axis=0), EPSILON)).mean(axis=1).tolist()
+    return parts
+
+
+def _until(problem: Problem) -> Floats:
+    """(C, P) the last moment a task may end: hard deadlines, the life of workers, the end of credentials."""
+    due = np.where(problem.hard, problem.deadline_s, np.inf)
+    until: Floats = np.minimum(due[:, None], np.minimum(problem.wait_s + problem.life_s, problem.credential_s)[None, :])
+    return until
 
 
 def _large(problem: Problem) -> Bools:

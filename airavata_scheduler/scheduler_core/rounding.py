@@ -1,7 +1,7 @@
 """From a relaxed solution to whole tasks: round down, then place the rest at the solver's own prices.
 
-The rest is filled within the stages' finishes of the relaxation, stretched as little as it takes; the best of the few
-stretches, by the objective itself, is kept.
+The rest is filled within the stages' finishes of the relaxation, stretched until the objective is close to that of the
+relaxation: the tightest fit may leave only dear places for the last few tasks. The best of the few stretches is kept.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from .problem import Floats, Problem
 from .solution import Solution
 
 _STRETCHES = (1.0, 1.0005, 1.003, 1.02, 1.2, 10.0)
+_CLOSE = 1e-4
 
 
 def rounded(problem: Problem, price: Costs, solution: Solution) -> Floats:
@@ -25,6 +26,7 @@ def rounded(problem: Problem, price: Costs, solution: Solution) -> Floats:
     if problem.limits.window_s is not None:
         return fill(problem, bids, price.stage, room(problem, fixed_blocks(problem), down), down)
     finishes = stage_finishes(problem, price, solution.x)
+    good_enough = value(problem, price, solution.x) * (1.0 + _CLOSE)
     best, best_value = down, value(problem, price, down)
     for stretch in _STRETCHES:
         blocks = _stage_blocks(problem, price, finishes * stretch) + fixed_blocks(problem)
@@ -32,7 +34,7 @@ def rounded(problem: Problem, price: Costs, solution: Solution) -> Floats:
         score = value(problem, price, x)
         if score < best_value:
             best, best_value = x, score
-        if x.sum() >= problem.count.sum() - 0.5 or stretch > 1.1:
+        if best_value <= good_enough:
             break
     return best
 

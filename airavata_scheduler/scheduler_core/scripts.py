@@ -9,14 +9,17 @@ the ladder gives one more script. The best of them is improved by moving tasks a
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import inf
 
 import numpy as np
 
+from .immediate import immediate_scripts
 from .problem import EPSILON, Floats
-from .rehearsal import Cast, Outcome, Script, judge, rehearse
+from .rehearsal import Cast, Outcome, Script, Tried, judge, rehearse, rehearsed
+from .reorder import reorder
+from .timeline import compose
 
 _CRITICAL_POOLS = 2
 _LAST_GROUPS = 3
@@ -26,78 +29,12 @@ _OVERHEAD = 20
 #: Horizons are tried as these parts of the solver's own finish; zero is earliest finish, infinity cheapest.
 _HORIZONS = (0.95, 1.0, 1.03, 1.1, 1.25, 1.6, 2.5)
 _BEST_ORDERS = 2
-
-
-class _Timeline:
-    """When a pool can take the next task, if tasks are appended in order."""
-
-    def __init__(self, capacity: tuple[float, ...], opens_s: float) -> None:
-        self.free = list(capacity)
-        self.opens_s = opens_s
-        self.ends: list[tuple[float, tuple[float, ...]]] = []
-
-    def earliest(self, request: tuple[float, ...], ready_s: float) -> float:
-        """The first time from `ready_s` on when a request fits; infinite if it never does."""
-        free, at = self.free[:], max(self.opens_s, ready_s)
-        for end, held in self.ends:
-            if end > at and all(a <= f + EPSILON * max(1.0, a) for a, f in zip(request, free, strict=True)):
-                return at
-            at = max(at, end)
-            free = [f + h for f, h in zip(free, held, strict=True)]
-        fits = all(a <= f + EPSILON * max(1.0, a) for a, f in zip(request, free, strict=True))
-        return at if fits else inf
-
-    def book(self, request: tuple[float, ...], start_s: float, end_s: float) -> None:
-        """Takes a request's part from its start to its end; what ended before the start is given back."""
-        while self.ends and self.ends[0][0] <= start_s + EPSILON:
-            end, held = self.ends.pop(0)
-            self.opens_s = max(self.opens_s, end)
-            self.free = [f + h for f, h in zip(self.free, held, strict=True)]
-        self.free = [f - a for f, a in zip(self.free, request, strict=True)]
-        insort(self.ends, (end_s, request))
-
-
-def compose(who: Cast, order: list[int], horizon_s: float, name: str) -> Script:
-    """A script of earliest finishes in `order`, preferring the cheapest place that ends by the horizon."""
-    pools = range(len(who.capacity))
-    lines = [_Timeline(who.capacity[p], who.wait[p]) for p in pools]
-    for task in who.problem.running:
-        lines[task.pool].book(task.request, 0.0, task.left_s)
-    quota = [[0] * len(who.capacity) for _ in who.size]
-    money = who.problem.budget.tolist()
-    least = [
-        min((m for m, ok in zip(who.money[g], who.allowed[g], strict=True) if ok), default=0.0)
-        for g in range(len(who.size))
-    ]
-    needed = [0.0] * len(money)
-    for g, n in enumerate(who.size):
-        needed[who.experiment[g]] += n * least[g]
-    ends = [0.0] * len(who.size)
-    for g in order:
-        e = who.experiment[g]
-        ready = max((ends[parent] for parent in who.parents[g]), default=0.0)
-        options = [p for p in pools if who.allowed[g][p]]
-        starts = {p: lines[p].earliest(who.request[g], ready) for p in options}
-        limit = min(horizon_s - who.rank_s[g], who.due_s[g])
-        for _ in range(who.size[g]):
-            needed[e] -= least[g]
-            spare = money[e] - max(needed[e], 0.0) + EPSILON
-            best, best_key = -1, (inf, inf, inf)
-            for p in options:
-                end = starts[p] + who.hold[g][p]
-                if who.money[g][p] <= spare and starts[p] < inf:
-                    key = (0.0, who.cell[g][p], end) if end <= limit else (1.0, end, who.cell[g][p])
-                    if key < best_key:
-                        best, best_key = p, key
-            if best < 0:
-                break
-            end = starts[best] + who.hold[g][best]
-            lines[best].book(who.request[g], starts[best], end)
-            starts[best] = lines[best].earliest(who.request[g], ready)
-            quota[g][best] += 1
-            money[e] -= who.money[g][best]
-            ends[g] = max(ends[g], end)
-    return Script(quota, order, name)
+#: Orders in which those who never look ahead are played.
+_AT_ONCE = ("due", "given")
+#: Scripts are tried while the tasks in them are fewer than this many times the effort.
+_TRIES = 2
+#: So many scripts are improved, the most promising first, while effort is left.
+_IMPROVED = 6
 
 
 def orders(who: Cast) -> dict[str, list[int]]:
@@ -155,45 +92,69 @@ def from_assignment(who: Cast, x: Floats, order: list[int], name: str) -> Script
 
 
 def best_script(who: Cast, assignments: list[tuple[str, Floats]], effort: int) -> tuple[Script, Outcome, float]:
-    """Rehearses scripts of all orders, then of the best orders with all horizons and assignments; improves the winner.
+    """Rehearses scripts of all orders, then of the best orders with all horizons and assignments; improves a few.
 
     The first assignment is the solver's own and tried with every order.
 
-    `effort` bounds the tasks started in rehearsals while improving, so that the result depends on the input only.
+    `effort` bounds the tasks started in rehearsals, so that the result depends on the input only.
     """
     lined_up = {tuple(order): by for by, order in reversed(orders(who).items())}
     ranked: list[tuple[float, str, list[int]]] = []
-    best: tuple[Script, Outcome, float] | None = None
+    tried: list[Tried] = []
     for key, by in lined_up.items():
         order = list(key)
         scripts = [compose(who, order, 0.0, f"earliest/{by}"), compose(who, order, inf, f"cheapest/{by}")]
         scripts += [from_assignment(who, x, order, f"{name}/{by}") for name, x in assignments[:1]]
-        tried = [_rehearsed(who, script) for script in scripts]
-        winner = min(tried, key=lambda r: r[2])
-        ranked.append((winner[2], by, order))
-        best = winner if best is None or winner[2] < best[2] else best
-    if best is None:
-        raise ValueError("best_script: there is nothing to rehearse; pass at least one group")
-    scale = max((best[1].pool_end(p) for p in range(len(who.capacity))), default=0.0)
-    for _, by, order in sorted(ranked)[:_BEST_ORDERS]:
-        scripts = [from_assignment(who, x, order, f"{name}/{by}") for name, x in assignments[1:]]
-        scripts += [compose(who, order, scale * factor, f"horizon {factor:g}/{by}") for factor in _HORIZONS]
-        for script in scripts:
-            rival = _rehearsed(who, script)
-            best = rival if rival[2] < best[2] - EPSILON else best
+        mine = [rehearsed(who, script) for script in scripts]
+        ranked.append((min(r[2] for r in mine), by, order))
+        tried += mine
+    at_once = immediate_scripts(who, [(by, list(order)) for order, by in lined_up.items() if by in _AT_ONCE])
+    tried += [rehearsed(who, script) for script in at_once]
+    leader = min(tried, key=lambda r: r[2])
+    scale = max((leader[1].pool_end(p) for p in range(len(who.capacity))), default=0.0)
+    for script in _variations(who, assignments[1:], sorted(ranked)[:_BEST_ORDERS], scale):
+        tried.append(rehearsed(who, script))
+        if len(tried) * sum(who.size) > _TRIES * effort:
+            break
+    best = min(tried, key=lambda r: r[2])
     if any(any(row) for row in who.large):
         loose = replace(best[0], quota=[row[:] for row in best[0].quota], name=f"{best[0].name}/loose", strict=False)
-        best = min(best, _rehearsed(who, loose), key=lambda r: r[2])
-    return improve(who, best, effort)
+        tried.append(rehearsed(who, loose))
+    return _improve_best(who, tried, effort)
 
 
-def _rehearsed(who: Cast, script: Script) -> tuple[Script, Outcome, float]:
-    outcome = rehearse(who, script)
-    return script, outcome, judge(who, outcome)
+def _variations(
+    who: Cast, assignments: list[tuple[str, Floats]], ranked: list[tuple[float, str, list[int]]], horizon_s: float
+) -> Iterator[Script]:
+    """Assignments and horizons for the best orders, the best order first."""
+    for _, by, order in ranked:
+        for factor in _HORIZONS:
+            yield compose(who, order, horizon_s * factor, f"horizon {factor:g}/{by}")
+        for name, x in assignments:
+            yield from_assignment(who, x, order, f"{name}/{by}")
 
 
-def improve(who: Cast, start: tuple[Script, Outcome, float], effort: int) -> tuple[Script, Outcome, float]:
-    """Moves tasks between pools, keeping what helps, until nothing does or the effort is spent."""
+def _improve_best(who: Cast, tried: list[Tried], effort: int) -> Tried:
+    """The best of the few most promising scripts after improvement; those that score alike are one."""
+    best: Tried | None = None
+    seen: set[float] = set()
+    for promising in sorted(tried, key=lambda r: r[2]):
+        if promising[2] in seen:
+            continue
+        if len(seen) == _IMPROVED or (best is not None and effort <= 0):
+            break
+        seen.add(promising[2])
+        start, effort = reorder(who, promising, effort)
+        script, outcome, value, effort = improve(who, start, effort)
+        if best is None or value < best[2] - EPSILON:
+            best = script, outcome, value
+    if best is None:
+        raise ValueError("best_script: there is nothing to rehearse; pass at least one group")
+    return best
+
+
+def improve(who: Cast, start: Tried, effort: int) -> tuple[Script, Outcome, float, int]:
+    """Moves tasks between pools, keeping what helps, until nothing does or the effort is spent; what is left of it."""
     script, outcome, value = start
     tasks = sum(who.size)
     money = _money_left(who, script)
@@ -220,7 +181,7 @@ def improve(who: Cast, start: tuple[Script, Outcome, float], effort: int) -> tup
             else:
                 script.quota[g][source] += n
                 script.quota[g][target] -= n
-    return script, outcome, value
+    return script, outcome, value, effort
 
 
 def _money_left(who: Cast, script: Script) -> list[float]:

@@ -41,6 +41,7 @@ class Claim:
     start_s: float = 0.0
     quota: int | None = None
     reserve: bool = False
+    hold: int = 0
 
 
 @dataclass(slots=True)
@@ -142,6 +143,7 @@ def _share(claim: Claim, order: int) -> Share:
         weight=float(max(claim.places, 1)),
         quota=claim.quota,
         reserve=claim.reserve,
+        hold=max(claim.hold, claim.places),
         start_in_s=claim.start_s,
     )
 
@@ -212,6 +214,7 @@ def _limit(claim: Claim, decision: Decision) -> None:
     bounded |= claim.experiment.hard and claim.experiment.deadline_at_s is not None
     claim.quota = claim.total if decision.exact or bounded else None
     claim.wanted = min(held + claim.total, claim.burst)
+    claim.hold = held + claim.total if decision.exact else 0
     claim.reserve = decision.strict and is_large(
         group, resource.largest if resource.largest is not None else resource.capacity
     )

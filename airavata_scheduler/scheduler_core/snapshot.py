@@ -88,10 +88,11 @@ class TaskGroup:
     `n_ready` tasks wait and may start now, `n_running[resource]` run, `n_blocked` wait for tasks of the groups in
     `after`. `running_left_s[resource]` is how long each running task is expected to go on (absent: evenly spread over
     a runtime). `runtime` is on a resource of speed 1; `runtime_on[resource]` is the *actual* time there, where it was
-    learnt. `rank_s` is the work that follows on the critical path, at speed 1, this task excluded (upward rank).
-    `inputs[location]` gives bytes one task reads, of which a replica is at that location; several locations of the
-    same data are alternatives. `nodes` > 1 is a gang: that many workers of a resource at once, `request` from each.
-    `avoid` are resources where these tasks failed; `labels` must all be among the labels of a resource.
+    learnt, and `failure_on[resource]` the failure rate there (absent: `failure_rate`). `rank_s` is the work that
+    follows on the critical path, at speed 1, this task excluded (upward rank). `inputs[location]` gives bytes one task
+    reads, of which a replica is at that location; several locations of the same data are alternatives. `nodes` > 1 is
+    a gang: that many workers of a resource at once, `request` from each. `avoid` are resources where these tasks
+    failed; `labels` must all be among the labels of a resource.
     """
 
     key: str
@@ -108,6 +109,7 @@ class TaskGroup:
     nodes: int = 1
     runtime_on: Mapping[str, Estimate] = field(default_factory=dict)
     failure_rate: float = 0.0
+    failure_on: Mapping[str, float] = field(default_factory=dict)
     inputs: Vector = field(default_factory=dict)
     output_bytes: float = 0.0
     labels: frozenset[str] = frozenset()
@@ -176,7 +178,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Everything one plan depends on, besides the time. `previous` are the places of the plan in force."""
+    """Everything one plan depends on, besides the time.
+
+    `previous` are the places of the plan in force. `arrivals_per_s` is how often new experiments come: those that come
+    while there is a backlog will wait for part of it.
+    """
 
     groups: tuple[TaskGroup, ...]
     resources: tuple[Resource, ...]
@@ -184,6 +190,7 @@ class Snapshot:
     projects: tuple[Project, ...] = ()
     links: tuple[Link, ...] = ()
     previous: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    arrivals_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from airavata_scheduler.worker.leftovers import Scratch, remove_incoming
 from airavata_scheduler.worker.pool import start_spawner
 from airavata_scheduler.worker.reporter import FIRST_BACKOFF_S, MOST_BACKOFF_S
 from airavata_scheduler.worker.sandbox import Sandbox, probe_sandbox
-from airavata_scheduler.worker.session import Ending, Session, Snapshot
+from airavata_scheduler.worker.session import Ending, Session, Snapshot, clock_s
 from airavata_scheduler.worker.spawners import SpawnerSettings
 
 _GOODBYE_S = 5.0
@@ -92,11 +92,12 @@ class Agent:
         return f"Agent({self._hello.name}, running={now.running}/{now.slots}, queued={now.queued})"
 
     async def _work(self, scratch: Scratch, sandbox: Sandbox, groups: cgroups.Base) -> Ending:
-        welcome = await self._register()
-        if welcome is None:
+        registered = await self._register()
+        if registered is None:
             return Ending.STOPPED
+        asked_at, welcome = registered
         settings = self._settings(welcome, scratch, sandbox, groups)
-        session = self._session = Session(self._channel, self._hello, welcome, settings, self._fsync)
+        session = self._session = Session(self._channel, self._hello, welcome, asked_at, settings, self._fsync)
         if self._draining:
             session.drain()
         try:
@@ -110,11 +111,12 @@ class Agent:
             await self._say_goodbye(welcome.worker_id)
         return ending
 
-    async def _register(self) -> Welcome | None:
+    async def _register(self) -> tuple[float, Welcome] | None:
         backoff_s = FIRST_BACKOFF_S
         while not self._stopping:
+            asked_at = clock_s()
             try:
-                return await self._channel.register(self._hello)
+                return asked_at, await self._channel.register(self._hello)
             except ChannelUnavailableError:
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(2 * backoff_s, MOST_BACKOFF_S)

@@ -1,27 +1,40 @@
 """Control groups, versions 1 and 2, where they may be written: one group for each slot, used again and again.
 
-Only touched for programs that ask for memory or for a fraction of a CPU.
+Those are only touched for programs that ask for memory or for a fraction of a CPU. Each spawner is in a group of its
+own that bounds the number of processes and threads, so that a program that forks without end finds one.
 """
 
 from __future__ import annotations
 
 import os
 
-#: controller -> directory of ours, and the version; as handed to spawners.
+#: controller -> directory of ours, the version, and the bound of processes; as handed to spawners.
 Base = dict[str, str]
+#: Processes and threads of all tasks of one spawner.
+MOST_PIDS = 4096
 _PERIOD_US = 100_000
 
 
 def find_base(name: str, own: str = "/proc/self/cgroup", mounts: str = "/proc/self/mounts") -> Base:
     """Make groups called ``name`` below our own where that is allowed; empty if it is not."""
-    base = _version_1(name, own, mounts)
-    return base or _version_2(name, own, mounts)
+    base = _version_1(name, own, mounts) or _version_2(name, own, mounts)
+    if "pids" in base:
+        base["most_pids"] = str(MOST_PIDS)
+    return base
+
+
+def bound_processes(base: Base, spawner: str) -> None:
+    """Put this process, and with it all that it starts, into a group that holds so many at most."""
+    path = _child(base.get("pids"), f"spawner-{spawner}")
+    if path:
+        _write(path, "pids.max", base["most_pids"])
+        _write(path, "cgroup.procs", "0")
 
 
 def remove_base(base: Base) -> None:
     """Remove our groups; those with processes stay until the next start."""
     for kind, path in base.items():
-        if kind != "version" and os.path.isdir(path):
+        if kind not in {"version", "most_pids"} and os.path.isdir(path):
             for child in [*os.listdir(path), "."]:
                 _rmdir(os.path.normpath(os.path.join(path, child)))
 
@@ -33,6 +46,8 @@ class SlotGroup:
         self._version = base["version"]
         self._memory = _child(base.get("memory"), slot)
         self._cpu = _child(base.get("cpu"), slot)
+        if self._version == "2" and "pids" in base:  # where a process has one group only
+            _write(_child(base["pids"], slot) or "", "pids.max", base["most_pids"])
         self._oom_kills = 0
         self.limits_memory = self._memory is not None
 
@@ -76,7 +91,7 @@ def _version_1(name: str, own: str, mounts: str) -> Base:
     base: Base = {}
     for line in _read_file(own).splitlines():
         _, controllers, path = line.split(":", 2)
-        for controller in sorted({"memory", "cpu"} & set(controllers.split(","))):
+        for controller in sorted({"memory", "cpu", "pids"} & set(controllers.split(","))):
             mount = _mount_point(mounts, "cgroup", controller)
             if mount and (made := _make(mount, path, name, "cgroup.procs")):
                 base[controller] = made
@@ -94,10 +109,10 @@ def _version_2(name: str, own: str, mounts: str) -> Base:
     if not made:
         return {}
     for group in (os.path.dirname(made), made):  # refused where processes are in the group: then there is no limit
-        for controller in ("+memory", "+cpu"):
+        for controller in ("+memory", "+cpu", "+pids"):
             _write(group, "cgroup.subtree_control", controller)
     offered = _read(made, "cgroup.subtree_control").split()
-    base: Base = {controller: made for controller in ("memory", "cpu") if controller in offered}
+    base: Base = {controller: made for controller in ("memory", "cpu", "pids") if controller in offered}
     if not base:
         _rmdir(made)
         return {}

@@ -5,6 +5,7 @@ The next attempt is started in the moment the last one has ended, without asking
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 from airavata_scheduler.worker import strays
 from airavata_scheduler.worker.cgroups import SlotGroup
 from airavata_scheduler.worker.environment import task_variables
-from airavata_scheduler.worker.outputs import describe_storage_error
+from airavata_scheduler.worker.outputs import describe_storage_error, fullest
 from airavata_scheduler.worker.recipe import Recipe
 from airavata_scheduler.worker.segments import Segment
 from airavata_scheduler.worker.verdict import CANCELED, FAILED, End, finish_attempt
@@ -81,7 +82,8 @@ class Lane:
             try:
                 self._start(task, gpus)
             except OSError as error:
-                self._give_up(*describe_storage_error(error, self.host.segment_root))
+                place = fullest(self.host.segment_root, self.host.directory)
+                self._give_up(*describe_storage_error(error, place))
 
     def _begin(self, task: Task) -> None:
         self.identity = task[:3]
@@ -141,7 +143,8 @@ class Lane:
             )
         except (OSError, ValueError) as error:
             reason = recipe.explain(error, environment) if isinstance(error, OSError) else f"{argv[0]!r}: {error}"
-            self._give_up("environment", reason)
+            lacking = isinstance(error, OSError) and error.errno in {errno.EAGAIN, errno.ENOMEM}
+            self._give_up("infrastructure" if lacking else "environment", reason)
             return
         finally:
             if recipe.limited:

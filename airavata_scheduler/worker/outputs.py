@@ -87,6 +87,11 @@ def disk_full_message(path: str) -> str:
     return f"disk full: {path} has {free_bytes(path)} bytes free; make room there, the task is tried again"
 
 
+def fullest(*paths: str) -> str:
+    """The one with the least room; who finds no room does not always know which one it was."""
+    return min(paths, key=free_bytes)
+
+
 def free_bytes(path: str) -> int:
     """What an ordinary user may still write at ``path``."""
     found = os.statvfs(path)

@@ -14,6 +14,8 @@ _HINTS = {
     errno.ENOENT: "does not exist on this worker; install it or give its full path",
     errno.EACCES: "may not be executed; check its permissions (chmod +x)",
     errno.ENOEXEC: "is neither a binary nor a script; give its first line an interpreter such as #!/bin/sh",
+    errno.EAGAIN: "finds no room for another process; the task is tried again",
+    errno.ENOMEM: "finds no memory for another process; the task is tried again",
     errno.E2BIG: "got more arguments and environment than the kernel takes; pass large values through files",
 }
 

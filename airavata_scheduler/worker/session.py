@@ -70,8 +70,9 @@ class Session:
     """Everything that belongs to one worker id."""
 
     def __init__(
-        self, channel: Channel, hello: Hello, welcome: Welcome, settings: SpawnerSettings, fsync: bool
+        self, channel: Channel, hello: Hello, welcome: Welcome, asked_at: float, settings: SpawnerSettings, fsync: bool
     ) -> None:
+        """``asked_at``: when the registration was asked for, by `clock_s`."""
         self._channel = channel
         self._worker_id = welcome.worker_id
         self._welcome = welcome
@@ -85,7 +86,7 @@ class Session:
         self._threads = ThreadPoolExecutor(_COLLECTORS, thread_name_prefix="airavata-collect")
         self._changed = asyncio.Event()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
-        self._lease_until = _clock_s() + welcome.lease_s
+        self._lease_until = asked_at + welcome.lease_s
         self._draining = False
 
     # ------------------------------------------------------------------------------------------------------- lifecycle
@@ -151,7 +152,7 @@ class Session:
 
         The platform then takes back whatever an answer that got lost was about.
         """
-        backoff_s, told_at = 0.0, _clock_s()
+        backoff_s, told_at = 0.0, clock_s()
         while True:
             self._changed.clear()
             free, most = self._dispatcher.wanted()
@@ -161,10 +162,10 @@ class Session:
             wait_s = _BUSY_CLAIM_S if self._dispatcher.held else _IDLE_CLAIM_S
             await asyncio.sleep(backoff_s)
             held: list[Identity] | None = self._identities()
-            if held and not backoff_s and _clock_s() - told_at < _TELL_HELD_S:
+            if held and not backoff_s and clock_s() - told_at < _TELL_HELD_S:
                 held = None
             else:
-                told_at = _clock_s()
+                told_at = clock_s()
             try:
                 self._take(await self._channel.claim(self._worker_id, free, most, wait_s, held))
                 backoff_s = 0.0
@@ -178,7 +179,7 @@ class Session:
     async def _heartbeat(self) -> None:
         backoff_s = FIRST_BACKOFF_S
         while True:
-            asked_at = _clock_s()
+            asked_at = clock_s()
             dispatcher = self._dispatcher
             try:
                 directives = await self._channel.heartbeat(
@@ -191,12 +192,12 @@ class Session:
             backoff_s = FIRST_BACKOFF_S
             self._lease_until = asked_at + directives.lease_s
             self._obey(directives)
-            await asyncio.sleep(max(0.0, _LEAST_HEARTBEAT_S - (_clock_s() - asked_at)))
+            await asyncio.sleep(max(0.0, _LEAST_HEARTBEAT_S - (clock_s() - asked_at)))
 
     async def _watch(self) -> None:
         """Notice a lease that ran out, also while this process or the machine was asleep, and the end of a drain."""
         pause_s = min(0.25, self._welcome.lease_s / 10)
-        while _clock_s() < self._lease_until:
+        while clock_s() < self._lease_until:
             if self._draining and self._is_empty():
                 self._end(Ending.DRAINED)
             await asyncio.sleep(0.01 if self._draining else pause_s)
@@ -319,6 +320,6 @@ class Session:
         await loop.run_in_executor(self._threads, remove_tree, directory)
 
 
-def _clock_s() -> float:
+def clock_s() -> float:
     """Seconds that go on while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -19,10 +19,10 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from airavata_scheduler.worker import kernel, strays
+from airavata_scheduler.worker import cgroups, kernel, strays
 from airavata_scheduler.worker.frames import Decoder, encode
 from airavata_scheduler.worker.lane import Lane
-from airavata_scheduler.worker.outputs import describe_storage_error
+from airavata_scheduler.worker.outputs import describe_storage_error, fullest
 from airavata_scheduler.worker.recipe import Recipe, find_program
 from airavata_scheduler.worker.verdict import FAILED
 from airavata_scheduler.worker.warm import make_asynchronous
@@ -152,6 +152,7 @@ class Spawner:
         self._name = settings["name"]
         self._base = settings["base"]
         self._gpus_on_worker = settings["gpus_on_worker"]
+        cgroups.bound_processes(self.cgroups, self._name)
         os.makedirs(self.directory, mode=0o700)
 
     def _on_check(self) -> None:
@@ -176,7 +177,7 @@ class Spawner:
         lane.queue += [(task, gpus) for task in tasks]
 
     def _refuse(self, number: int, tasks: list[Any], error: OSError) -> None:
-        cause, message = describe_storage_error(error, self.segment_root)
+        cause, message = describe_storage_error(error, fullest(self.segment_root, self.directory))
         for task in tasks:
             outcome = (FAILED, cause, message, None, None, time.time(), 0.0, 0.0, 0, None, None, None, None)
             self.emit(("done", number, task[:3], outcome))

@@ -47,7 +47,8 @@ class End:
 
 def finish_attempt(lane: Lane, recipe: Recipe, identity: Identity, end: End) -> tuple[Any, ...]:
     """The message to the agent. May move the working directory away for the agent to collect."""
-    cause, message = judge(recipe, end, lane.host.segment_root)
+    places = lane.host.segment_root, lane.host.directory
+    cause, message = judge(recipe, end, places)
     if cause or not recipe.collects:
         return ("done", lane.number, identity, outcome(end, cause, message))
     root = lane.host.roots[recipe.wire["storage"]]
@@ -63,13 +64,14 @@ def finish_attempt(lane: Lane, recipe: Recipe, identity: Identity, end: End) -> 
             outputs.collect(directory, recipe.wire, identity, root, lane.host.worker_id) if recipe.outputs else None
         )
     except CollectError as error:
-        return ("done", lane.number, identity, outcome(end, error.cause, str(error)))
+        full = _full(places) if error.cause == "missing_output" else None
+        return ("done", lane.number, identity, outcome(end, *(full or (error.cause, str(error)))))
     except OSError as error:
         return ("done", lane.number, identity, outcome(end, *outputs.describe_storage_error(error, root)))
     return ("done", lane.number, identity, (*outcome(end, "", "")[:-2], published, values or None))
 
 
-def judge(recipe: Recipe, end: End, root: str) -> tuple[str, str]:
+def judge(recipe: Recipe, end: End, places: tuple[str, str]) -> tuple[str, str]:
     """Cause and message of a failure; empty texts if the program ended well."""
     if end.verdict == "canceled":
         return "canceled", "canceled while it ran"
@@ -82,11 +84,18 @@ def judge(recipe: Recipe, end: End, root: str) -> tuple[str, str]:
     if _lacked_memory(recipe, end):
         used = f"peak {end.peak_bytes} bytes of {recipe.memory_bytes}"
         return "out_of_memory", f"ran out of memory ({used}); raise `resources.memory`"
-    if outputs.free_bytes(root) < _FULL_BYTES:
-        return "infrastructure", outputs.disk_full_message(root)
+    full = _full(places)
+    if full:
+        return full
     if end.signal is not None:
         return "exit_code", f"ended by signal {end.signal}"
     return "exit_code", f"ended with exit code {end.exit_code}"
+
+
+def _full(places: tuple[str, str]) -> tuple[str, str] | None:
+    """Cause and message if one of the places that a task writes to is full."""
+    place = outputs.fullest(*places)
+    return ("infrastructure", outputs.disk_full_message(place)) if outputs.free_bytes(place) < _FULL_BYTES else None
 
 
 def outcome(end: End, cause: str, message: str) -> tuple[Any, ...]:

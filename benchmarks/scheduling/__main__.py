@@ -43,6 +43,7 @@ def _report(found: list[Line], seed: int, chosen: list[str] | None, folder: Path
 
 def _text(line: Line) -> str:
     gap = "" if line.gap is None else f"gap {line.gap:.3%}"
+    gap += "" if line.regret is None else f"regret {line.regret:+.1%}"
     solve = "" if line.solve_ms is None else f"{line.solve_ms:.0f} ms"
     return (
         f"{line.instance:16} {line.policy:24} {line.objective:14.2f} cost {line.cost:10.4f} "

@@ -9,7 +9,7 @@ from airavata_scheduler.scheduler_core import Limits, Plan, Share, Snapshot, Tas
 
 from .simulator import State
 
-LIMITS = Limits(time_s=5.0, detail_tasks=4000, effort=60_000)
+LIMITS = Limits(time_s=5.0, detail_tasks=4000, effort=150_000)
 
 
 class Ours:
@@ -57,7 +57,7 @@ class Ours:
                 if share.quota is not None and done >= share.quota:
                     break
                 if not state.start(g, r):
-                    if share.reserve and held < share.places:
+                    if share.reserve and held < share.hold:
                         return True
                     break
                 self._started[g, r] = done + 1
@@ -76,7 +76,11 @@ def observe(state: State) -> Snapshot:
         if state.instance.arrival_s.get(e.key, 0.0) <= state.now + 1e-9
     )
     resources = tuple(replace(r, queue_wait_s=max(0.0, r.queue_wait_s - state.now)) for r in instance.resources)
-    return Snapshot(groups=groups, resources=resources, experiments=experiments, links=instance.links)
+    moments = {at for at in instance.arrival_s.values() if at <= state.now + 1e-9}
+    rate = (len(moments) - 1) / state.now if len(moments) > 1 else 0.0
+    return Snapshot(
+        groups=groups, resources=resources, experiments=experiments, links=instance.links, arrivals_per_s=rate
+    )
 
 
 def _group(state: State, g: int) -> TaskGroup:

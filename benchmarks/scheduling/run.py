@@ -20,7 +20,10 @@ REPLANS = 10
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One instance and policy; seconds, money, tasks that ended late, bytes, gap to the LP bound, milliseconds."""
+    """One instance and policy; seconds, money, tasks that ended late, bytes, gap to the LP bound, milliseconds.
+
+    ``regret``, with runtime errors only: how much worse than the same policy does when every runtime is as estimated.
+    """
 
     instance: str
     policy: str
@@ -31,10 +34,11 @@ class Line:
     bytes: float
     gap: float | None
     solve_ms: float | None
+    regret: float | None = None
 
     def as_json(self) -> dict[str, object]:
-        """The line as the contract names its fields."""
-        return asdict(self)
+        """The line as the contract names its fields; the regret is added where there is one."""
+        return {name: value for name, value in asdict(self).items() if name != "regret" or value is not None}
 
 
 def lines(seed: int, chosen: list[str] | None = None, error: float = 0.0) -> Iterator[Line]:
@@ -65,9 +69,11 @@ def compare(instance: Instance, seed: int, error: float) -> Iterator[Line]:
     score = State(instance, error, seed).run(ours)
     first = ours.plans[0]
     bound = first.bound if instance.bounded and first.bound_scope == "any" and not error else None
-    yield _line(instance, "ours", score, bound, max(ours.solve_s) * 1000.0)
+    exact = [State(instance, 0.0, seed).run(policy).objective for policy in (Ours(), *baselines(seed))] if error else []
+    regrets = iter(exact)
+    yield _line(instance, "ours", score, bound, max(ours.solve_s) * 1000.0, next(regrets, None))
     for policy in baselines(seed):
-        yield _line(instance, policy.name, State(instance, error, seed).run(policy), bound, None)
+        yield _line(instance, policy.name, State(instance, error, seed).run(policy), bound, None, next(regrets, None))
     if bound is not None:
         yield Line(instance.name, "lp-bound", bound, 0.0, 0.0, 0, 0.0, 0.0, None)
 
@@ -81,7 +87,9 @@ def _replan_every(instance: Instance) -> float:
     return max((f.finish_s for f in decided.forecasts), default=1.0) / REPLANS
 
 
-def _line(instance: Instance, policy: str, score: Score, bound: float | None, solve_ms: float | None) -> Line:
+def _line(
+    instance: Instance, policy: str, score: Score, bound: float | None, solve_ms: float | None, exact: float | None
+) -> Line:
     return Line(
         instance=instance.name,
         policy=policy,
@@ -92,4 +100,5 @@ def _line(instance: Instance, policy: str, score: Score, bound: float | None, so
         bytes=score.moved_bytes,
         gap=None if bound is None else (score.objective - bound) / bound,
         solve_ms=solve_ms,
+        regret=None if exact is None else score.objective / exact - 1.0,
     )

@@ -65,7 +65,8 @@ class State:
         self.missed = 0
         self.moved_bytes = 0.0
         self.transfer_s = dict.fromkeys(self.cost, 0.0)
-        self._noise = random.Random(f"runtimes {seed}")  # noqa: S311 - seeded on purpose, no secret
+        # The same tasks take the same time whatever the policy, so that only decisions differ.
+        self._noise = [random.Random(f"runtimes {seed} {g}") for g in range(len(instance.groups))]  # noqa: S311 - seeded
         self._error = error
         self._events: list[tuple[float, int, str, int, int]] = []
         self._count = 0
@@ -104,7 +105,7 @@ class State:
         g, charge = self.instance.groups[group], self.charge[group][resource]
         for name, amount in g.request.items():
             self.free[resource][name] -= amount * g.nodes
-        factor = 1.0 + self._error * self._noise.uniform(-1.0, 1.0) if self._error else 1.0
+        factor = 1.0 + self._error * self._noise[group].uniform(-1.0, 1.0) if self._error else 1.0
         hold_s = charge.run_s * factor + charge.transfer_s
         self.ready[group] -= 1
         self.waiting[group] -= 1

@@ -100,6 +100,21 @@ class World:
     async def end_lease(self, worker_id: int) -> None:
         raise NotImplementedError
 
+    async def move_clock(self, by_s: float) -> None:
+        """Set the database's clock forward, or back."""
+        raise NotImplementedError
+
+
+#: A schema that is searched before the server's own functions.
+SHIFTED = """
+CREATE SCHEMA IF NOT EXISTS shifted;
+CREATE TABLE IF NOT EXISTS shifted.clock (by_s float8);
+CREATE OR REPLACE FUNCTION shifted.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+$$ SELECT pg_catalog.clock_timestamp() + make_interval(secs => (SELECT sum(by_s) FROM shifted.clock)) $$;
+DO $$ BEGIN
+EXECUTE format('ALTER DATABASE %I SET search_path = shifted, pg_catalog, public', current_database()); END $$
+"""
+
 
 class PostgresWorld(World):
     def __init__(self, engine: AsyncEngine) -> None:
@@ -149,12 +164,20 @@ class PostgresWorld(World):
         await self._run("UPDATE tasks SET not_before = NULL")
 
     async def end_lease(self, worker_id: int) -> None:
-        await self._run("UPDATE workers SET lease_until = now() - interval '1 second' WHERE id = :i", i=worker_id)
+        await self._run("UPDATE workers SET lease_until = now() - interval '1 minute' WHERE id = :i", i=worker_id)
+
+    async def move_clock(self, by_s: float) -> None:
+        for statement in SHIFTED.strip().split(";\n"):
+            await self._run(statement)
+        await self._run("INSERT INTO shifted.clock VALUES (:by_s)", by_s=by_s)
+        await self.engine.dispose()
 
 
 class StandingClock:
+    now = 1e9
+
     def time(self) -> float:
-        return 1e9
+        return self.now
 
     def monotonic(self) -> float:
         return 0.0
@@ -165,7 +188,8 @@ class StandingClock:
 class MemoryWorld(World):
     def __init__(self) -> None:
         super().__init__()
-        self.database = MemoryDatabase(StandingClock())
+        self.clock = StandingClock()
+        self.database = MemoryDatabase(self.clock)
         self.leases = MemoryLeases(self.database)
         self.tasks = MemoryTaskStore(self.database)
         self.experiments = MemoryExperimentStore(self.database)
@@ -197,6 +221,9 @@ class MemoryWorld(World):
 
     async def end_lease(self, worker_id: int) -> None:
         self.database.workers[worker_id].lease_until -= 60.0
+
+    async def move_clock(self, by_s: float) -> None:
+        self.clock.now += by_s
 
 
 @pytest.fixture(params=["memory", "postgres"])

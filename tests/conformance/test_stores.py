@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from airavata_scheduler.platform.domain.messages import Hello, Output, StorageLo
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
 from airavata_scheduler.platform.domain.sweep import Sweep
+from airavata_scheduler.platform.domain.workers import LastLook
 from airavata_scheduler.platform.ports.repository import WorkerOrders
 
 World = Any  # see conftest.py
@@ -159,7 +161,7 @@ async def test_a_lost_worker_gives_back_its_tasks_and_can_change_nothing(world: 
     with pytest.raises(NotFoundError):
         await world.workers.renew_worker(world.worker, 30)
     assert await world.tasks.claim(world.fence, world.worker, [(a, 1)]) == []
-    _, back, _ = await world.workers.expire_workers(world.fence)
+    back, _ = await world.workers.take_back(world.fence)
     assert back == 3
     assert (await world.end(held)).stale == held
     assert await world.counts(a) == {"ready": 4}
@@ -279,17 +281,44 @@ async def test_an_expired_lease_takes_what_started_as_lost_and_the_rest_as_it_wa
     assert await world.claim(a, 3) == []
     assert (await world.tasks.planning_state()).workers == []
     reaper = await world.leases.take("worker-lifecycle", "test", 10)
-    lost, back, _ = await world.workers.expire_workers(reaper)
-    assert (lost, back) == ([world.worker], 3)
+    _, looked_at = await world.workers.expire_workers(reaper, 30, None)
+    await world.end_lease(world.worker)
+    lost, _ = await world.workers.expire_workers(reaper, 30, LastLook(looked_at, 0.0))
+    assert lost == [world.worker]
+    assert (await world.workers.take_back(reaper))[0] == 3
     assert await world.attempts() == 1
-    assert await world.workers.expire_workers(reaper) == ([], 0, (await world.workers.expire_workers(reaper))[2])
+    assert (await world.workers.expire_workers(reaper, 30, LastLook(looked_at, 0.0)))[0] == []
+    assert (await world.workers.take_back(reaper))[0] == 0
     with pytest.raises(NotFoundError):
         await world.workers.renew_worker(world.worker, 30)
     with pytest.raises(NotFoundError):
         await world.workers.drain_worker(world.worker)
     await world.leases.take("worker-lifecycle", "successor", 10)
     with pytest.raises(LeaseLostError):
-        await world.workers.expire_workers(reaper)
+        await world.workers.expire_workers(reaper, 30, None)
+    with pytest.raises(LeaseLostError):
+        await world.workers.take_back(reaper)
+
+
+@pytest.mark.parametrize(
+    ("at_s", "ago_s"), [(0.0, None), (-20.5, 20.5), (-10.0, 2.0), (10.0, 2.0)],
+    ids=["restarted", "away", "clock set forward", "clock set back"],
+)  # fmt: skip
+async def test_a_reaper_that_was_away_gives_everybody_a_lease_before_it_ends_any(
+    world: World, at_s: float, ago_s: float | None
+) -> None:
+    """The last look as the database's clock has it, relative to now, and as that of the reaper has it."""
+    (a,) = await world.submit("e", step(0, 1))
+    held = await world.claim(a, 1)
+    reaper = await world.leases.take("worker-lifecycle", "test", 10)
+    _, now = await world.workers.expire_workers(reaper, 30, None)
+    await world.end_lease(world.worker)
+    last = None if ago_s is None else LastLook(now + at_s, ago_s)
+    lost, again = await world.workers.expire_workers(reaper, 30, last)
+    assert lost == []
+    assert again >= now
+    assert [w.id for w in (await world.tasks.planning_state()).workers] == [world.worker]
+    assert (await world.end(held)).stale == []
 
 
 async def test_a_lease_that_ran_out_unseen_can_still_be_renewed(world: World) -> None:
@@ -386,3 +415,25 @@ async def test_a_pause_recalls_what_was_claimed_ahead_and_leaves_what_runs(world
     assert await world.counts(a) == {"ready": 2, "running": 1}
     await world.experiments.resume("e")
     assert await world.claim(a, 3) == [(a, 1, 2), (a, 2, 1)]
+
+
+async def test_attempts_and_outputs_are_summed_up_by_step(world: World) -> None:
+    a, b = await world.submit("e", step(0, 4), step(1, 4))
+    good, bad, grey = (await world.claim(a, 4))[:2], *([key] for key in await world.claim(b, 2))
+    outputs = (Output("OUT", "k", 30, "ff"), Output("LOG", "l", 10, "ff"))
+    await world.end(good, outputs=outputs, peak_memory_bytes=1000)
+    await world.end(bad, TaskState.FAILED, cause=Cause.OUT_OF_MEMORY, peak_memory_bytes=4000)
+    await world.end(grey, TaskState.FAILED, cause=Cause.EXIT_CODE, peak_memory_bytes=9000)
+    one, two = await world.tasks.attempt_statistics([a, b])
+    assert (one.step_id, one.resource, one.attempts, one.failed, one.n) == (a, "local", 2, 0, 2)
+    assert (one.memory_n, one.largest_bytes) == (2, 1000)
+    assert one.memory_log_sum == pytest.approx(2 * log(1000))
+    assert one.memory_log_square_sum == pytest.approx(2 * log(1000) ** 2)
+    assert (two.attempts, two.failed, two.n, two.memory_n, two.memory_log_sum) == (2, 2, 0, 1, pytest.approx(log(4000)))
+    sizes = [(s.step_id, s.name, s.n, s.size_bytes) for s in await world.tasks.output_statistics([a, b])]
+    assert sizes == [(a, "LOG", 2, 20.0), (a, "OUT", 2, 60.0)]
+
+
+async def test_resources_have_the_storage_at_hand_unless_told_otherwise(world: World) -> None:
+    (resource,) = (await world.tasks.planning_state()).resources
+    assert (resource.name, resource.bandwidth_bytes_per_s) == ("local", 0.0)

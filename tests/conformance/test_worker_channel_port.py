@@ -73,7 +73,7 @@ class Served(Bench):
         woken: set[asyncio.Task[None]] = set()
         lifecycle = WorkerLifecycleService(
             workers, self.experiments, MemoryQueries(database), await leases.take("l", "", 1), clock,
-            lease_s=10.0, heartbeat_s=2.0,
+            lease_s=10.0, heartbeat_s=2.0, outage_s=60.0,
             on_change=lambda: woken.add(asyncio.ensure_future(self.scheduler.wake())),
         )  # fmt: skip
         self.channel = RayWorkerChannel(self.scheduler, lifecycle)

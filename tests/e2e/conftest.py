@@ -23,7 +23,10 @@ from airavata_scheduler.launcher.ray_head import free_port
 from airavata_scheduler.launcher.status import status
 
 #: What may break the platform comes last.
-_ORDER = ("test_main_job", "test_sdk", "test_lifecycle", "test_api", "test_nodes", "test_faults")
+_ORDER = (
+    "test_main_job", "test_sdk", "test_lifecycle", "test_api", "test_planning", "test_nodes",
+    "test_faults", "test_outage",
+)  # fmt: skip
 _CPUS = 2
 #: No GPU is there, and none is needed to share them out.
 _MORE = ("--gpus", "2", "--named", "e2e-license=1")

@@ -1,4 +1,4 @@
-"""A second Ray node in a network namespace of its own: it joins, is cut off, comes back, is killed."""
+"""Two more Ray nodes, each in a network namespace of its own: they join, are drained, cut off, healed, killed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,11 +42,11 @@ def _ip(*words: str, check: bool = True) -> str:
 class Machine:
     """A network namespace with one link to this machine, and a Ray node in it."""
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, number: int) -> None:
         self._platform = platform
-        self.name = f"airavata-{os.getpid()}"
-        self._link = f"av{os.getpid()}"
-        network = ipaddress.ip_network(f"10.{200 + os.getpid() % 50}.{os.getpid() // 50 % 250}.0/30")
+        self.name = f"airavata-{os.getpid()}-{number}"
+        self._link = f"av{os.getpid()}x{number}"
+        network = ipaddress.ip_network(f"10.{200 + os.getpid() % 50}.{os.getpid() // 50 % 250}.{4 * number}/30")
         here, self.address = (str(host) for host in network.hosts())
         _ip("netns", "add", self.name)
         _ip("link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
@@ -91,10 +92,10 @@ class Machine:
         _ip("netns", "del", self.name, check=False)
         _ip("link", "del", self._link, check=False)
 
-    def live(self) -> list[str]:
-        """Names of the workers on this node that the platform counts on."""
+    def live(self) -> list[int]:
+        """Ids of the workers on this node that the platform counts on."""
         rows = self._platform.json("worker", "list")["items"]
-        return [row["name"] for row in rows if row["resource"] == self.resource and row["state"] == "live"]
+        return [row["id"] for row in rows if row["resource"] == self.resource and row["state"] == "live"]
 
     def running(self, experiment: str) -> list[int]:
         """Indexes of the tasks that run on this node."""
@@ -103,28 +104,33 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def machine(_started: Platform) -> Iterator[Machine]:
+def machines(_started: Platform) -> Iterator[list[Machine]]:
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces need root and the program ip")
     head = json.loads((_started.home / "run/ray.json").read_text())["address"].rpartition(":")[0]
     if ipaddress.ip_address(head).is_loopback:
         pytest.skip("the Ray head has only a loopback address, which no other machine reaches")
+    made: list[Machine] = []
     try:
-        made = Machine(_started)
+        made += [Machine(_started, number) for number in range(2)]
+        yield made
     except subprocess.CalledProcessError as error:
         pytest.skip(f"a network namespace cannot be made here: {error.stderr}")
-    yield made
-    made.remove()
+    finally:
+        for machine in made:
+            machine.remove()
 
 
 @pytest.fixture
-def joined(platform: Platform, machine: Machine, wait_until: Wait) -> Machine:
-    """The node with an executor that nobody started."""
-    if not machine.live():
+def joined(platform: Platform, machines: list[Machine], wait_until: Wait) -> list[Machine]:
+    """The nodes with executors that nobody started."""
+    missing = [machine for machine in machines if not machine.live()]
+    for machine in missing:
         machine.kill()
-        machine.join()
-        wait_until(lambda: bool(machine.live()), _JOINED_S)
-    return machine
+    with ThreadPoolExecutor(len(machines)) as threads:
+        list(threads.map(Machine.join, missing))
+    wait_until(lambda: all(machine.live() for machine in missing), _JOINED_S)
+    return machines
 
 
 def _check(platform: Platform, experiment: str, folder: Path, n: int) -> list[str]:
@@ -138,43 +144,65 @@ def _check(platform: Platform, experiment: str, folder: Path, n: int) -> list[st
     return [row["resource"] for row in platform.experiment("results", experiment)["items"]]
 
 
-def test_node_joins_while_a_sweep_runs(platform: Platform, machine: Machine, tmp_path: Path, wait_until: Wait) -> None:
-    # Long enough to be still running when the node has joined, however slow the machine is.
+def test_nodes_join_while_a_sweep_runs(
+    platform: Platform, machines: list[Machine], tmp_path: Path, wait_until: Wait
+) -> None:
+    # Long enough to be still running when the nodes have joined, however slow the machine is.
     sweep = platform.submit(_DOCUMENT.format(name="join", n=2000, seconds=0.5))
-    machine.join()
-    wait_until(lambda: bool(machine.live()), _JOINED_S)
-    wait_until(lambda: bool(machine.running(sweep)), _JOINED_S)
+    with ThreadPoolExecutor(len(machines)) as threads:
+        list(threads.map(Machine.join, machines))
+    wait_until(lambda: all(machine.live() for machine in machines), _JOINED_S)
+    wait_until(lambda: all(machine.running(sweep) for machine in machines), _JOINED_S)
     platform.call("experiment", "cancel", sweep)
     n = 60
     experiment = platform.submit(_DOCUMENT.format(name="joined", n=n, seconds=0.5))
-    assert {"local", machine.resource} == set(_check(platform, experiment, tmp_path / "out", n))
+    used = {"local", *(machine.resource for machine in machines)}
+    assert used == set(_check(platform, experiment, tmp_path / "out", n))
     platform.heal()
 
 
-def test_node_that_is_cut_off_loses_its_tasks(
-    platform: Platform, joined: Machine, tmp_path: Path, wait_until: Wait
+def test_node_that_is_drained_finishes_what_it_has(
+    platform: Platform, joined: list[Machine], tmp_path: Path, wait_until: Wait
 ) -> None:
-    n = 30
+    n, leaving = 30, joined[1]
+    experiment = platform.submit(_DOCUMENT.format(name="drain", n=n, seconds=1))
+    wait_until(lambda: bool(leaving.running(experiment)), 60)
+    platform.call("resource", "update", leaving.resource, "--disable")
+    (worker,) = leaving.live()
+    platform.call("worker", "drain", str(worker))
+    wait_until(lambda: worker not in leaving.live() and not leaving.running(experiment), 60)
+    assert leaving.resource in _check(platform, experiment, tmp_path / "out", n)
+    attempts = {row["attempt"] for row in platform.experiment("results", experiment)["items"]}
+    assert attempts == {1}, "nothing was taken from it"
+    platform.call("resource", "update", leaving.resource, "--enable")
+
+
+def test_node_that_is_cut_off_loses_its_tasks(
+    platform: Platform, joined: list[Machine], tmp_path: Path, wait_until: Wait
+) -> None:
+    n, lost = 30, joined[0]
     experiment = platform.submit(_DOCUMENT.format(name="cut", n=n, seconds=1))
-    wait_until(lambda: bool(joined.running(experiment)), 60)
-    joined.cut()
+    wait_until(lambda: bool(lost.running(experiment)), 60)
+    lost.cut()
     try:
-        wait_until(lambda: not joined.live(), _NOTICED_S)
+        wait_until(lambda: not lost.live(), _NOTICED_S)
         _check(platform, experiment, tmp_path / "out", n)
         # What could not be told to stop has stopped by itself.
         wait_until(lambda: not platform.tasks_alive(experiment), _NOTICED_S)
     finally:
-        joined.heal()
+        lost.heal()
     platform.heal()
     assert platform.counts(experiment)["succeeded"] == n
 
 
-def test_node_comes_back_and_is_killed(platform: Platform, joined: Machine, tmp_path: Path, wait_until: Wait) -> None:
-    n = 20
+def test_node_comes_back_and_is_killed(
+    platform: Platform, joined: list[Machine], tmp_path: Path, wait_until: Wait
+) -> None:
+    n, lost = 20, joined[0]
     experiment = platform.submit(_DOCUMENT.format(name="kill", n=n, seconds=1))
-    wait_until(lambda: bool(joined.running(experiment)), 60)
-    joined.kill()
-    wait_until(lambda: not joined.live(), _NOTICED_S)
+    wait_until(lambda: bool(lost.running(experiment)), 60)
+    lost.kill()
+    wait_until(lambda: not lost.live(), _NOTICED_S)
     resources = _check(platform, experiment, tmp_path / "out", n)
     assert "local" in resources
     platform.heal()

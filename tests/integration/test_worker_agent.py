@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -25,12 +26,13 @@ from airavata_scheduler.platform.domain.messages import (
 )
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import TaskState
+from airavata_scheduler.worker import cgroups
 from airavata_scheduler.worker.agent import Agent
 from airavata_scheduler.worker.sandbox import Sandbox
 from airavata_scheduler.worker.strays import marked
 
 MODES = [None, Sandbox("plain", ("/usr/bin/setpriv", "--pdeathsig", "KILL"))]
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class Place:
@@ -339,19 +341,109 @@ async def test_no_report_is_lost_when_the_channel_fails(tmp_path: Path) -> None:
             assert place.text(report.stdout) == f"{identity[1]}\n"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
-async def test_a_full_disk_is_named_and_survived(tmp_path: Path) -> None:
-    small = tmp_path / "storage"
-    small.mkdir()
-    mount = await asyncio.create_subprocess_exec("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small))
-    assert await mount.wait() == 0
+@asynccontextmanager
+async def small_disk(path: Path, size: str) -> AsyncIterator[Path]:
+    """A file system of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a file system")
+    path.mkdir()  # noqa: ASYNC240 - a moment
+    mount = await asyncio.create_subprocess_exec("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path))
+    if await mount.wait():
+        pytest.skip("a file system cannot be mounted here")
     try:
-        async with place_at(tmp_path) as place:
-            fields: dict[str, Any] = {"outputs": {"BIG": "big"}}
-            report = await place.run('head -c 3000000 /dev/zero > "$BIG"', **fields)
-            assert (report.state, report.cause) == (TaskState.FAILED, Cause.INFRASTRUCTURE)
-            assert "disk full" in report.message
-            assert str(small) in report.message
-            assert (await place.run('echo small > "$BIG"', **fields)).state is TaskState.SUCCEEDED
+        yield path
     finally:
-        await (await asyncio.create_subprocess_exec("umount", str(small))).wait()
+        await (await asyncio.create_subprocess_exec("umount", "--lazy", str(path))).wait()
+
+
+@pytest.mark.parametrize("place_name", ["storage", "scratch"])
+async def test_a_full_disk_is_named_and_survived(tmp_path: Path, place_name: str) -> None:
+    async with small_disk(tmp_path / place_name, "3m") as small, place_at(tmp_path) as place:
+        fields: dict[str, Any] = {"outputs": {"BIG": "big"}}
+        report = await place.run('head -c 4000000 /dev/zero > "$BIG"', **fields)
+        assert (report.state, report.cause) == (TaskState.FAILED, Cause.INFRASTRUCTURE)
+        assert "disk full" in report.message
+        assert str(small) in report.message
+        assert (await place.run('echo small > "$BIG"', **fields)).state is TaskState.SUCCEEDED
+
+
+async def test_a_sweep_goes_on_when_there_is_room_again(tmp_path: Path) -> None:
+    async with small_disk(tmp_path / "storage", "4m") as small, place_at(tmp_path) as place:
+
+        async def sweep(n: int) -> list[Report]:
+            program = place.program('echo out; echo "$X" > "$OUT"', outputs={"OUT": "out"})
+            identities = await place.channel.submit(program, [{"X": x} for x in range(n)])
+            async with asyncio.timeout(PATIENCE_S):
+                return await place.channel.wait(identities)
+
+        assert {report.state for report in await sweep(20)} == {TaskState.SUCCEEDED}
+        filling = small / "filling"
+        with filling.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(b"x" * 4096):
+                pass
+        full = await sweep(4)
+        assert {(report.state, report.cause) for report in full} == {(TaskState.FAILED, Cause.INFRASTRUCTURE)}
+        assert all(f"disk full: {small}" in report.message for report in full)
+        filling.unlink()
+        assert {report.state for report in await sweep(20)} == {TaskState.SUCCEEDED}
+
+
+async def test_ten_gigabytes_of_output_do_not_fill_the_disk(tmp_path: Path) -> None:
+    async with small_disk(tmp_path / "storage", "4g"), place_at(tmp_path) as place:
+        report = await place.run("head -c 10G /dev/zero", max_output_bytes=1_000_000)
+        assert report.state is TaskState.SUCCEEDED, report.message
+        assert report.stdout is not None
+        assert report.stdout.truncated
+        assert report.stdout.length < 1_001_000
+        assert place.text((await place.run("echo next")).stdout) == "next\n"
+
+
+LEAK = """
+held = []
+while True:
+    held.append(bytearray(8 << 20))
+    held[-1][::4096] = b"x" * len(held[-1][::4096])
+"""
+FORKS = """
+import os, time
+born = 0
+while born < 2000:
+    try:
+        pid = os.fork()
+    except OSError:
+        break
+    if not pid:
+        os.setsid()
+        time.sleep(1000)
+    born += 1
+print(born)
+"""
+
+
+async def test_a_task_that_leaks_is_ended_and_its_cause_named(place: Place) -> None:
+    report = await place.run(command=("python3", "-c", LEAK), request=Capacity(memory_bytes=150 << 20))
+    assert (report.state, report.cause) == (TaskState.FAILED, Cause.OUT_OF_MEMORY)
+    assert "resources.memory" in report.message
+    assert (await place.run("exit 0")).state is TaskState.SUCCEEDED
+
+
+@pytest.mark.parametrize("mode", MODES, ids=["namespace", "plain"])
+async def test_a_task_that_forks_without_end_finds_an_end(
+    tmp_path: Path, mode: Sandbox | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroups, "MOST_PIDS", 200)
+    async with place_at(tmp_path, sandbox=mode) as place:
+        await place.run("exit 0")
+        if "pids" not in place.channel.hellos[0].facts["cgroups"]:
+            pytest.skip("no group of processes may be made here")
+        report = await place.run(command=("python3", "-c", FORKS))
+        assert report.state is TaskState.SUCCEEDED
+        assert 50 < int(place.text(report.stdout)) < 200
+        assert place.task_processes() == []
+        assert (await place.run("exit 0")).state is TaskState.SUCCEEDED
+
+
+async def test_a_task_that_closes_its_output_still_ends_with_its_code(place: Place) -> None:
+    report = await place.run("echo said; exec <&- >&- 2>&-; sleep 0.2; exit 3")
+    assert (report.cause, report.exit_code) == (Cause.EXIT_CODE, 3)
+    assert place.text(report.stdout) == "said\n"

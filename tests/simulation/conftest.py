@@ -14,8 +14,8 @@ import pytest
 # The parts of the simulator are modules beside the tests, which are no package.
 sys.path.insert(0, str(Path(__file__).parent))
 
-SEEDS = 100
-BLOCK = 20
+SEEDS = 1000
+BLOCK = 50
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -26,7 +26,7 @@ class Nature:
 def draw_experiment(rng: random.Random, name: str) -> tuple[NewExperiment, dict[tuple[str, str], Nature]]:
     steps: list[CompiledStep] = []
     natures: dict[tuple[str, str], Nature] = {}
-    for position in range(rng.choice((1, 1, 2, 2, 3, 4))):
+    for position in range(rng.choice((1, 1, 2, 2, 3))):
         step = _draw_step(rng, position, steps)
         steps.append(step)
         fails = rng.choice((0.0, 0.0, 0.1, 0.5))
@@ -40,7 +40,7 @@ def draw_experiment(rng: random.Random, name: str) -> tuple[NewExperiment, dict[
 
 def _draw_step(rng: random.Random, position: int, before: list[CompiledStep]) -> CompiledStep:
     links: dict[str, Any] = {"foreach": (), "gather": (), "after": (), "references": {}}
-    n = rng.choice((1, 2, 5, 12))
+    n = rng.choice((1, 2, 4, 8))
     fan_out = n
     if before and rng.random() < 0.9:
         kind = rng.choice(("foreach", "foreach", "gather", "after"))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from airavata_scheduler.adapters.memory.database import LIVING, MemoryDatabase
 from airavata_scheduler.adapters.memory.task_store import MemoryTaskStore
+from airavata_scheduler.adapters.memory.worker_store import MemoryWorkerStore
+from airavata_scheduler.platform.domain.errors import UnavailableError
 from airavata_scheduler.platform.domain.messages import Report
 from airavata_scheduler.platform.domain.states import TERMINAL
-from airavata_scheduler.platform.ports.repository import PlanningState, ReportOutcome
+from airavata_scheduler.platform.ports.repository import Fence, PlanningState, ReportOutcome
 from airavata_scheduler.scheduler_core import Limits, Plan, Snapshot, SolverError, plan
 
 
@@ -38,6 +42,57 @@ def draw_odds(rng: random.Random) -> Odds:
     return Odds(**{name: rng.choice((0.0, 0.02, 0.1, 0.3)) for name in Odds.__dataclass_fields__})
 
 
+class Outage:
+    """The database is away until a moment: it refuses, or it is frozen and goes on with what it was asked."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._until = 0.0
+        self._frozen = False
+
+    def begin(self, for_s: float) -> None:
+        self._until = asyncio.get_running_loop().time() + for_s
+        self._frozen = self._rng.random() < 0.5
+
+    def end(self) -> None:
+        self._until = 0.0
+
+    async def pass_through(self, patience_s: float) -> None:
+        """As a transaction with that limit: UnavailableError if the database stays away for longer."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + patience_s
+        while loop.time() < self._until:
+            if loop.time() >= give_up_at:
+                raise UnavailableError("the database is away")
+            wait_s = self._until - loop.time() if self._frozen else self._rng.uniform(0.01, 2.0)
+            await asyncio.sleep(min(wait_s, give_up_at - loop.time()))
+
+
+class Remote:
+    """A store behind an outage. What decides about leases is not waited for, as in the adapters."""
+
+    def __init__(self, store: Any, outage: Outage, short_s: float) -> None:
+        self._store = store
+        self._outage = outage
+        self._limits = {"renew_worker": short_s, "expire_workers": 0.0, "take": 4.0}
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method, outage, limit_s = getattr(self._store, name), self._outage, self._limits.get(name, 60.0)
+
+        async def call(*args: Any, **more: Any) -> Any:
+            await outage.pass_through(limit_s)
+            return await method(*args, **more)
+
+        async def stream(*args: Any, **more: Any) -> AsyncIterator[Any]:
+            await outage.pass_through(limit_s)
+            async for item in method(*args, **more):
+                yield item
+
+        behind = stream if inspect.isasyncgenfunction(method) else call
+        setattr(self, name, behind)
+        return behind
+
+
 class FaultySolver:
     """The real planner: now and then late, without an answer, failing, or with the answer to an earlier question."""
 
@@ -47,7 +102,7 @@ class FaultySolver:
         self._last: Plan | None = None
         self.solved = 0
         # The rungs of the ladder that cost tens of milliseconds are for a few seeds only.
-        self._limits = {"solver": "auto"} if rng.random() < 0.03 else {"solver": "greedy", "detail_tasks": 0}
+        self._limits = {"solver": "auto"} if rng.random() < 0.01 else {"solver": "greedy", "detail_tasks": 0}
 
     async def solve(self, snapshot: Snapshot, now: float, limits: Limits) -> Plan | None:
         rng, odds = self._rng, self._odds
@@ -91,6 +146,23 @@ class FaultyTaskStore(MemoryTaskStore):
             sent = {(r.step_id, r.index, r.attempt) for r in reports if r.state in TERMINAL}
             assert set(outcome.stale) == sent
         return outcome
+
+
+class WatchedWorkerStore(MemoryWorkerStore):
+    """No registration is ended before its worker knows that its lease is over.
+
+    ``lease_of`` tells until when a worker believes to have one; -1 for workers that nobody minds.
+    """
+
+    def __init__(self, database: MemoryDatabase, lease_of: Callable[[int], float]) -> None:
+        super().__init__(database)
+        self._lease_of = lease_of
+
+    async def expire_workers(self, fence: Fence, *more: Any) -> tuple[Sequence[int], float]:
+        lost, now = await super().expire_workers(fence, *more)
+        early = [i for i in lost if self._lease_of(i) > self._database.clock.monotonic()]
+        assert not early, f"workers {early} still have a lease and were given up"
+        return lost, now
 
 
 def _holds(database: MemoryDatabase, worker_id: int) -> bool:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from sim_faults import FaultySolver, FaultyTaskStore, Odds
+from sim_faults import FaultySolver, FaultyTaskStore, Odds, Outage, Remote, WatchedWorkerStore
 from sim_invariants import Watch
 
 from airavata_scheduler.adapters.memory.clock import VirtualClock
@@ -17,9 +17,8 @@ from airavata_scheduler.adapters.memory.experiment_store import MemoryExperiment
 from airavata_scheduler.adapters.memory.leases import MemoryLeases
 from airavata_scheduler.adapters.memory.queries import MemoryQueries
 from airavata_scheduler.adapters.memory.storage import MemoryStorage
-from airavata_scheduler.adapters.memory.worker_store import MemoryWorkerStore
-from airavata_scheduler.platform.domain.errors import LeaseLostError
-from airavata_scheduler.platform.domain.messages import Batch, ChannelUnavailableError
+from airavata_scheduler.platform.domain.errors import LeaseLostError, UnavailableError
+from airavata_scheduler.platform.domain.messages import Batch, ChannelUnavailableError, Directives
 from airavata_scheduler.platform.ports.repository import Fence
 from airavata_scheduler.platform.services.data import DataMoverService
 from airavata_scheduler.platform.services.explain import Explainer
@@ -43,18 +42,19 @@ class Instance:
         self.fence = fence
         self.service = service
         self.alive = True
-        self._running: set[asyncio.Task[Any]] = set()
+        # No set: its order would depend on addresses, and the run with it.
+        self._running: dict[asyncio.Task[Any], None] = {}
         self.start(self._loop())
 
     def start(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(work)
-        self._running.add(task)
+        self._running[task] = None
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         """What a call raised is its caller's business, and nobody's if the caller is gone."""
-        self._running.discard(task)
+        self._running.pop(task, None)
         if not task.cancelled():
             task.exception()
 
@@ -66,7 +66,7 @@ class Instance:
                 await self.service.run()
             except LeaseLostError:
                 return
-            except PlannerError:
+            except (PlannerError, UnavailableError):
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, 5.0)
             except Exception as error:
@@ -75,7 +75,7 @@ class Instance:
 
     def kill(self) -> None:
         self.alive = False
-        for task in self._running:
+        for task in list(self._running):
             task.cancel()
 
 
@@ -88,25 +88,45 @@ class Platform:
         self.clock = VirtualClock(asyncio.get_running_loop(), 1e9)
         self.database = MemoryDatabase(self.clock)
         self.watch = Watch(self.database)
-        self.leases = MemoryLeases(self.database)
-        self.tasks = FaultyTaskStore(self.database, rng, odds)
+        self.outage = Outage(rng)
+        self.leases = self._remote(MemoryLeases(self.database))
+        self.tasks = self._remote(FaultyTaskStore(self.database, rng, odds))
+        #: As the simulation itself sees them, whatever happens.
         self.experiments = MemoryExperimentStore(self.database)
-        self.workers = MemoryWorkerStore(self.database)
         self.queries = MemoryQueries(self.database)
+        self.workers = self._remote(WatchedWorkerStore(self.database, self._lease_of))
+        self.remote_experiments, self.remote_queries = self._remote(self.experiments), self._remote(self.queries)
         self.storage = MemoryStorage()
         self.solver = FaultySolver(rng, odds)
         self.instances: dict[str, list[Instance]] = {role: [] for role in ROLES}
+        #: Until when each worker believes to have a lease, and the epoch of who renewed it last.
+        self.lease_until: dict[int, float] = {}
+        self.renewed_by: dict[int, int] = {}
         self.calls = 0
         self._told: set[asyncio.Task[Any]] = set()
         #: What broke a rule in the background, where no caller would see it.
         self.failures: list[BaseException] = []
 
+    def _remote(self, store: Any) -> Any:
+        return Remote(store, self.outage, LEASE_S / 10)
+
+    def _lease_of(self, worker_id: int) -> float:
+        """A promise of an instance that was replaced is its own: nobody can know of it."""
+        kept = self.renewed_by.get(worker_id) == self.database.leases["worker-lifecycle"]
+        return self.lease_until.get(worker_id, -1.0) if kept else -1.0
+
     # ------------------------------------------------------------------------------------------------------- services
 
     async def start(self, role: str) -> None:
         """A new instance takes the lease; whoever had it goes on until it is killed."""
-        fence = await self.leases.take(role, f"instance {len(self.instances[role])}", LEASE_S)
+        fence = await self._take(role)
         self.instances[role].append(Instance(role, fence, self._build(role, fence), self.failures))
+
+    async def _take(self, role: str) -> Fence:
+        while True:
+            with contextlib.suppress(UnavailableError):
+                fence: Fence = await self.leases.take(role, f"instance {len(self.instances[role])}", LEASE_S)
+                return fence
 
     def _build(self, role: str, fence: Fence) -> Any:
         advance = self._nudge("experiment-orchestrator", "advance")
@@ -115,17 +135,17 @@ class Platform:
             return TaskSchedulerService(self.tasks, fence, self.solver, self.storage, self.clock, advance)
         if role == "worker-lifecycle":
             return WorkerLifecycleService(
-                self.workers, self.experiments, self.queries, fence, self.clock,
-                lease_s=LEASE_S, heartbeat_s=HEARTBEAT_S, on_change=wake, on_advance=advance,
+                self.workers, self.remote_experiments, self.remote_queries, fence, self.clock,
+                lease_s=LEASE_S, heartbeat_s=HEARTBEAT_S, outage_s=60.0, on_change=wake, on_advance=advance,
             )  # fmt: skip
 
         async def notify(workers: Sequence[int]) -> None:
             self._nudge("worker-lifecycle", "notify_canceled")(workers)
 
-        mover = DataMoverService(self.tasks, self.experiments, self.queries, self.storage)
-        explainer = Explainer(self.queries, self.clock, self.explain_step)
+        mover = DataMoverService(self.tasks, self.remote_experiments, self.remote_queries, self.storage)
+        explainer = Explainer(self.remote_queries, self.clock, self.explain_step)
         return ExperimentOrchestratorService(
-            self.experiments, self.tasks, self.queries, mover, explainer, fence, self.clock,
+            self.remote_experiments, self.tasks, self.remote_queries, mover, explainer, fence, self.clock,
             wake_scheduler=wake, notify_canceled=notify, previewer=Previewer(self.tasks, self.solver),
         )  # fmt: skip
 
@@ -195,11 +215,13 @@ class Platform:
                 raise
             message = "the instance died"
             raise ChannelUnavailableError(message) from None
-        except LeaseLostError as error:
-            # The process of an instance that finds this out ends: whoever called it gets no answer.
+        except (LeaseLostError, UnavailableError) as error:
+            # The process of an instance that lost its lease ends: whoever called it gets no answer.
             raise ChannelUnavailableError(error.message) from error
         finally:
             self._check()
+        if isinstance(answer, Directives):
+            self.renewed_by[arguments[0]] = instance.fence.epoch
         if fenced_off and isinstance(answer, Batch):
             self.require(not answer.launches, f"{role} was replaced and handed out {answer.launches}")
         return answer

@@ -63,7 +63,7 @@ class _Run:
         self.workers = [SimWorker(platform, self.natures, *places[i]) for i in range(count)]
         for worker in self.workers:
             worker.start()
-        for _ in range(self.rng.choice((4, 8, 25))):
+        for _ in range(self.rng.choice((4, 8, 16))):
             await asyncio.sleep(self.rng.expovariate(1.0))
             await self.rng.choice(self._events())()
             self._must_be_sound()
@@ -82,7 +82,7 @@ class _Run:
     def _events(self) -> list[Callable[[], Awaitable[None]]]:
         commands = [self._cancel, self._pause, self._resume, self._retry, self._retry]
         return [*([self._submit] * 3), *commands, self._kill_worker, self._freeze_worker, self._replace, self._restart,
-                self._kill_old, self._drain]  # fmt: skip
+                self._kill_old, self._drain, self._outage, self._outage, self._set_clock]  # fmt: skip
 
     async def _submit(self) -> None:
         new, natures = draw_experiment(self.rng, f"e{len(self.experiments)}")
@@ -129,6 +129,14 @@ class _Run:
             except (AiravataError, ChannelUnavailableError):
                 self.troubles += 1
 
+    async def _outage(self) -> None:
+        """Of the database: shorter or longer than a lease, sometimes longer than workers are let go on."""
+        self.platform.outage.begin(self.rng.choice((0.3, 2.0, 8.0, 20.0, 80.0)) * self.rng.random())
+
+    async def _set_clock(self) -> None:
+        """That of the database."""
+        self.platform.clock.advance(self.rng.choice((-100.0, -3.0, 3.0, 1000.0)) * self.rng.random())
+
     async def _replace(self) -> None:
         """A second instance starts while the first goes on."""
         await self.platform.start(self.rng.choice(ROLES))
@@ -149,6 +157,7 @@ class _Run:
 
     async def _calm_down(self) -> None:
         self.odds.stop()
+        self.platform.outage.end()
         await self._kill_old()
         for role in ROLES:
             if not self.platform.current(role).alive:

@@ -72,12 +72,13 @@ class SimWorker:
     async def _run(self) -> None:
         while True:
             await self.thaw()
+            asked_at = self.platform.clock.monotonic()
             try:
                 welcome: Welcome = await self.platform.call("worker-lifecycle", "register", self.hello)
             except ChannelUnavailableError:
                 await asyncio.sleep(0.3)
                 continue
-            session = self.session = Session(self, welcome)
+            session = self.session = Session(self, welcome, asked_at)
             await session.run()
             if not session.lost:
                 with contextlib.suppress(ChannelUnavailableError):
@@ -87,7 +88,7 @@ class SimWorker:
 class Session:
     """Everything that belongs to one worker id."""
 
-    def __init__(self, worker: SimWorker, welcome: Welcome) -> None:
+    def __init__(self, worker: SimWorker, welcome: Welcome, asked_at: float) -> None:
         self.worker = worker
         self.platform = worker.platform
         self.rng: random.Random = worker.platform.rng
@@ -105,7 +106,10 @@ class Session:
         self._changed = asyncio.Event()
         self._arrived = asyncio.Event()
         self._ended = asyncio.Event()
-        self._lease_until = self._now() + welcome.lease_s
+        self._believe(asked_at + welcome.lease_s)
+
+    def _believe(self, lease_until: float) -> None:
+        self._lease_until = self.platform.lease_until[self.id] = lease_until
 
     def _now(self) -> float:
         return self.platform.clock.monotonic()
@@ -118,6 +122,7 @@ class Session:
             await self._ended.wait()
         finally:
             self._over = True
+            self.platform.lease_until.pop(self.id, None)
             for task in (*tasks, *self.running.values()):
                 task.cancel()
         await asyncio.gather(*tasks, *self.running.values(), return_exceptions=True)
@@ -260,15 +265,15 @@ class Session:
                 await asyncio.sleep(FIRST_BACKOFF_S)
                 continue
             await self.worker.thaw()
-            self._lease_until = asked_at + directives.lease_s
+            self._believe(asked_at + directives.lease_s)
             self._obey(directives)
             await asyncio.sleep(max(0.0, 0.05 - (self._now() - asked_at)))
 
     async def _watch(self) -> None:
-        while self._now() < self._lease_until:
+        while (left_s := self._lease_until - self._now()) > 0:
             if self.draining and not self._identities():
                 self._ended.set()
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(min(left_s, 0.25) if self.draining else left_s)
             await self.worker.thaw()
         self.lost = True
         self._ended.set()

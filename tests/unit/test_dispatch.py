@@ -18,7 +18,7 @@ from airavata_scheduler.platform.ports.repository import (
     StepSpec,
 )
 from airavata_scheduler.platform.services.dispatch import Book
-from airavata_scheduler.platform.services.runtimes import StepEstimate
+from airavata_scheduler.platform.services.experience import StepEstimate
 from airavata_scheduler.platform.services.snapshot import build_snapshot
 from airavata_scheduler.platform.services.spending import DEFAULT_RUNTIME_S, Spending, prior_s
 from airavata_scheduler.platform.services.step_cache import KnownStep
@@ -28,7 +28,8 @@ ONE, TWO = Capacity(cpu=1), Capacity(cpu=2)
 
 
 def share(group: int, places: int, burst: int = 0, resource: str = "west", **more: Any) -> Share:
-    return Share(group=str(group), resource=resource, places=places, burst=burst, order=group, total=99, **more)
+    values: dict[str, Any] = {"burst": burst, "order": group, "total": 99, "hold": places, **more}
+    return Share(group=str(group), resource=resource, places=places, **values)
 
 
 def worker(cpu: float = 4, number: int = 1, resource_id: int = 1, *, draining: bool = False) -> LiveWorker:

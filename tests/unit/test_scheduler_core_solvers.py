@@ -144,3 +144,13 @@ def _group(snapshot: Snapshot, **changes: object) -> Snapshot:
 
 def _resource(snapshot: Snapshot, **changes: object) -> Snapshot:
     return replace(snapshot, resources=(replace(snapshot.resources[0], **changes),))  # type: ignore[arg-type]
+
+
+def test_who_expects_more_work_pays_for_a_shorter_backlog() -> None:
+    dear = Resource(name="dear", capacity={"cpu": 4}, speed=2.0, price_per_hour=6.0)
+    cheap = Resource(name="cheap", capacity={"cpu": 4}, price_per_hour=1.0)
+    sweep = TaskGroup(key="g", experiment="e", request={"cpu": 1}, runtime=Estimate(mean_s=30.0), n_ready=60)
+    calm = Snapshot(groups=(sweep,), resources=(dear, cheap), experiments=(Experiment(key="e"),))
+    busy = replace(calm, arrivals_per_s=0.05)
+    finishes = [plan(snapshot, 0.0).forecasts[0].finish_s for snapshot in (calm, busy)]
+    assert finishes[1] < finishes[0]

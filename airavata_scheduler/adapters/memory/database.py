@@ -175,6 +175,7 @@ class ResourceRow:
     gpu_price_per_hour: float = 0.0
     speed: float = 1.0
     labels: Mapping[str, str] = field(default_factory=dict)
+    bandwidth_bytes_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

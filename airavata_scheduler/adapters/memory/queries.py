@@ -143,6 +143,7 @@ class MemoryQueries:
             gpu_price_per_hour=row.gpu_price_per_hour,
             speed=row.speed,
             labels=row.labels,
+            bandwidth_bytes_per_s=row.bandwidth_bytes_per_s,
             enabled=row.enabled,
             workers=len(workers),
             running=sum(self._running(worker) for worker in workers),

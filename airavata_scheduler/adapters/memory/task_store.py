@@ -8,7 +8,7 @@ from math import log
 
 from airavata_scheduler.adapters.memory.database import LIVING, ExperimentRow, MemoryDatabase, StepRow
 from airavata_scheduler.adapters.memory.reports import record
-from airavata_scheduler.platform.domain.failures import INFRASTRUCTURE_CAUSES
+from airavata_scheduler.platform.domain.failures import INFRASTRUCTURE_CAUSES, Cause
 from airavata_scheduler.platform.domain.messages import Report
 from airavata_scheduler.platform.domain.states import ACTIVE, TERMINAL, ExperimentState, TaskState
 from airavata_scheduler.platform.ports.repository import (
@@ -17,6 +17,7 @@ from airavata_scheduler.platform.ports.repository import (
     Fence,
     LiveWorker,
     OpenStep,
+    OutputStatistics,
     PlannableResource,
     PlanningState,
     ReportContext,
@@ -56,7 +57,16 @@ class MemoryTaskStore:
             if row.state in LIVING and row.lease_until > now
         ]
         resources = [
-            PlannableResource(r.id, r.name, r.enabled, r.price_per_hour, r.gpu_price_per_hour, r.speed, r.labels)
+            PlannableResource(
+                r.id,
+                r.name,
+                r.enabled,
+                r.price_per_hour,
+                r.gpu_price_per_hour,
+                r.speed,
+                r.labels,
+                r.bandwidth_bytes_per_s,
+            )
             for r in database.resources.values()
         ]
         held: dict[int, Counter[int]] = defaultdict(Counter)
@@ -100,6 +110,14 @@ class MemoryTaskStore:
                 resource = self._database.workers[row.worker_id].hello.resource
                 reports.setdefault((step_id, resource), []).append(row.report)
         return [_statistics(*key, reports[key]) for key in sorted(reports)]
+
+    async def output_statistics(self, step_ids: Sequence[int]) -> list[OutputStatistics]:
+        """Of all outputs of these steps."""
+        sizes: dict[tuple[int, str], list[int]] = {}
+        for (step_id, _, name), (_, output) in sorted(self._database.outputs.items()):
+            if step_id in step_ids:
+                sizes.setdefault((step_id, name), []).append(output.size_bytes)
+        return [OutputStatistics(*key, len(sizes[key]), float(sum(sizes[key]))) for key in sorted(sizes)]
 
     async def claim(self, fence: Fence, worker_id: int, wants: Sequence[tuple[int, int]]) -> list[TaskKey]:
         """First what waits in rows (retries, released one by one), then the next of the range."""
@@ -165,6 +183,8 @@ def _own_fault(report: Report) -> bool:
 def _statistics(step_id: int, resource: str, reports: Sequence[Report]) -> AttemptStatistics:
     walls = [report.wall_s for report in reports if report.state is TaskState.SUCCEEDED]
     logged = [log(max(wall_s, 1e-6)) for wall_s in walls]
+    sized = [r for r in reports if r.state is TaskState.SUCCEEDED or r.cause is Cause.OUT_OF_MEMORY]
+    peaks = [log(r.peak_memory_bytes) for r in sized if r.peak_memory_bytes > 0]
     return AttemptStatistics(
         step_id=step_id,
         resource=resource,
@@ -174,6 +194,10 @@ def _statistics(step_id: int, resource: str, reports: Sequence[Report]) -> Attem
         log_sum=sum(logged),
         log_square_sum=sum(value * value for value in logged),
         largest_s=max(walls, default=0.0),
+        memory_n=len(peaks),
+        memory_log_sum=sum(peaks),
+        memory_log_square_sum=sum(value * value for value in peaks),
+        largest_bytes=float(max((r.peak_memory_bytes for r in sized), default=0)),
     )
 
 

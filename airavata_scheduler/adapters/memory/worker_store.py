@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from airavata_scheduler.adapters.memory.database import (
     LIVING,
     MemoryDatabase,
@@ -16,6 +18,7 @@ from airavata_scheduler.platform.domain.events import Event
 from airavata_scheduler.platform.domain.failures import Cause
 from airavata_scheduler.platform.domain.messages import Hello, Report, StorageLocation
 from airavata_scheduler.platform.domain.states import ACTIVE, ExperimentState, TaskState
+from airavata_scheduler.platform.domain.workers import LastLook, over_before
 from airavata_scheduler.platform.ports.repository import Charge, Fence, ReportContext, ReportOutcome, WorkerOrders
 
 
@@ -74,24 +77,34 @@ class MemoryWorkerStore:
         self._database.append([Event("worker.left", None, None, {"worker": worker_id, "returned": len(held)})])
         return len(held)
 
-    async def expire_workers(self, fence: Fence) -> tuple[list[int], int, ReportOutcome]:
-        """Tasks that never started go back as they are; attempts under way end as `worker_lost`."""
+    async def expire_workers(self, fence: Fence, lease_s: float, last: LastLook | None) -> tuple[Sequence[int], float]:
+        """See the port."""
         database, now = self._database, self._database.clock.time()
         database.check_fence(fence)
-        lost = [row.id for row in database.workers.values() if row.state in LIVING and row.lease_until < now]
+        living = [row for row in database.workers.values() if row.state in LIVING]
+        if last is None or not last.was_regular(now, lease_s):
+            for row in living:
+                row.lease_until = now + lease_s
+            return [], now
+        lost = [row.id for row in living if row.lease_until < over_before(now, lease_s)]
         for worker_id in lost:
             database.workers[worker_id].state = "lost"
+        if lost:
+            held = len(self._held(tuple(lost), ACTIVE))
+            database.append([Event("worker.lost", None, None, {"workers": lost, "tasks": held})])
+        return lost, now
+
+    async def take_back(self, fence: Fence) -> tuple[int, ReportOutcome]:
+        """Tasks that never started go back as they are; attempts under way end as `worker_lost`."""
+        database = self._database
+        database.check_fence(fence)
         ended = tuple(row.id for row in database.workers.values() if row.state not in LIVING)
         not_started = self._held(ended, frozenset({TaskState.ASSIGNED}))
         for step, index, _ in not_started:
             step.move(index, TaskState.READY).worker_id = None
         self._forget_canceled(ended)
         orphans = self._held(ended, ACTIVE)
-        outcome = self._lose(orphans)
-        taken = len(not_started) + len(orphans)
-        if lost:
-            database.append([Event("worker.lost", None, None, {"workers": lost, "tasks": taken})])
-        return lost, taken, outcome
+        return len(not_started) + len(orphans), self._lose(orphans)
 
     async def storages(self) -> list[StorageLocation]:
         """Every storage resource, by name."""

@@ -12,6 +12,7 @@ from airavata_scheduler.platform.domain.states import TaskState
 from airavata_scheduler.platform.domain.views import ResourceView, StorageView, WorkerView
 from airavata_scheduler.platform.ports.queries import LiveTotals
 
+_PING_S = 2.0
 _HELD = "(SELECT count(*) FROM tasks t WHERE t.worker_id = w.id AND t.state BETWEEN 2 AND 5)"
 _LIVE = "w.state IN ('live', 'draining')"
 _WORKERS = f"""
@@ -20,7 +21,7 @@ SELECT w.id, w.name, r.name AS resource, w.host, w.node_id, w.pid, w.state, w.ca
 FROM workers w JOIN resources r ON r.id = w.resource_id WHERE {{where}} ORDER BY w.id DESC LIMIT 10000
 """
 _RESOURCES = f"""
-SELECT r.name, r.kind, r.enabled, r.price_per_hour, r.gpu_price_per_hour, r.speed, r.labels,
+SELECT r.name, r.kind, r.enabled, r.price_per_hour, r.gpu_price_per_hour, r.speed, r.labels, r.bandwidth_bytes_per_s,
   coalesce((SELECT json_agg(json_build_object('capacity', w.capacity, 'running', {_HELD}))
     FROM workers w WHERE w.resource_id = r.id AND {_LIVE}), '[]'::json) AS workers
 FROM resources r WHERE {{where}} ORDER BY r.name
@@ -40,6 +41,9 @@ SELECT
   (SELECT json_build_array(count(*), coalesce(sum(extract(epoch FROM finished_at - submitted_at)), 0)) FROM experiments
     WHERE finished_at IS NOT NULL) AS duration_s
 """
+_PLAIN = (
+    "name", "kind", "enabled", "price_per_hour", "gpu_price_per_hour", "speed", "labels", "bandwidth_bytes_per_s",
+)  # fmt: skip
 _TERMINAL = ("succeeded", "failed", "skipped", "canceled")
 
 
@@ -49,12 +53,8 @@ def _resource(row: Mapping[str, Any]) -> ResourceView:
     for capacity in capacities:
         total = total.plus(capacity)
     largest = max(capacities, key=lambda c: (c.cpu, c.gpu, c.memory_bytes), default=Capacity(cpu=0.0))
-    plain = {
-        name: row[name]
-        for name in ("name", "kind", "enabled", "price_per_hour", "gpu_price_per_hour", "speed", "labels")
-    }
     return ResourceView(
-        **plain,
+        **{name: row[name] for name in _PLAIN},
         state="disabled" if not row["enabled"] else "up" if capacities else "down",
         capacity=total,
         largest=largest,
@@ -67,7 +67,7 @@ class PlatformQueries(Reader):
     """The part of the port that is about the platform itself."""
 
     async def ping(self) -> None:
-        await self.row("SELECT 1 AS one")
+        await self.rows("SELECT 1 AS one", silence_s=_PING_S)
 
     async def resources(self) -> Sequence[ResourceView]:
         return [_resource(row) for row in await self.rows(_RESOURCES.format(where="true"))]

@@ -11,13 +11,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from airavata_scheduler.adapters.persistence.engine import transaction
+from airavata_scheduler.adapters.persistence.engine import single_statements, transaction
 from airavata_scheduler.platform.domain.errors import InvalidRequestError
 from airavata_scheduler.platform.domain.states import TaskState
 
 STATE_NAMES = tuple(state.name.lower() for state in TaskState)
 #: Longer than this nobody waits for a page: better say that the database is away.
 _READ_LIMIT_S = 5.0
+#: A statement may take longer, as long as this at most.
+_SILENCE_S = 20.0
 _MAX_INTEGER = 2**63 - 1
 _MAX_CURSOR = 1000
 
@@ -61,19 +63,22 @@ def decode_cursor(cursor: str, *kinds: type) -> list[Any]:
 
 
 class Reader:
-    """Runs statements in short read-only transactions, again when the connection was lost."""
+    """Runs single statements, again when the connection was lost."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._single = single_statements(engine)
 
-    async def rows(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Mapping[str, Any]]:
-        """All rows of one statement."""
+    async def rows(
+        self, statement: str, parameters: Mapping[str, Any] | None = None, *, silence_s: float = _SILENCE_S
+    ) -> Sequence[Mapping[str, Any]]:
+        """All rows of one statement, which may take ``silence_s``."""
 
         async def work(connection: AsyncConnection) -> Sequence[Mapping[str, Any]]:
             found = await connection.execute(sa.text(statement), parameters)
             return [dict(row) for row in found.mappings()]
 
-        return await transaction(self._engine, work, limit_s=_READ_LIMIT_S)
+        return await transaction(self._single, work, limit_s=min(_READ_LIMIT_S, silence_s), silence_s=silence_s)
 
     async def row(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Mapping[str, Any] | None:
         """The first row, if there is one."""

@@ -110,6 +110,7 @@ resources = sa.Table(
     sa.Column("gpu_price_per_hour", sa.Float, nullable=False, server_default="0"),
     sa.Column("speed", sa.Float, nullable=False, server_default="1"),
     sa.Column("labels", pg.JSONB, nullable=False, server_default="{}"),
+    sa.Column("bandwidth_bytes_per_s", sa.Float, nullable=False, server_default="0"),  # 0: the storage lies there
     _time("updated_at", required=True),
 )
 

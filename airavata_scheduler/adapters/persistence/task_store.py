@@ -21,6 +21,7 @@ from airavata_scheduler.platform.ports.repository import (
     Fence,
     LiveWorker,
     OpenStep,
+    OutputStatistics,
     PlannableResource,
     PlanningState,
     ReportContext,
@@ -58,7 +59,8 @@ FROM workers w JOIN resources r ON r.id = w.resource_id
 WHERE w.state IN ('live', 'draining') AND w.lease_until > clock_timestamp() ORDER BY w.id
 """)
 _RESOURCES = sa.text("""
-SELECT id, name, enabled, price_per_hour, gpu_price_per_hour, speed, labels FROM resources ORDER BY id
+SELECT id, name, enabled, price_per_hour, gpu_price_per_hour, speed, labels, bandwidth_bytes_per_s
+FROM resources ORDER BY id
 """)
 _SPECS = sa.text("""
 SELECT s.id, s.experiment, s.position, s.name, s.n, s.spec,
@@ -72,12 +74,23 @@ SELECT s.id AS step_id, r.name AS resource, count(*) AS attempts, count(*) FILTE
        count(*) FILTER (WHERE a.good) AS n,
        coalesce(sum(a.logged) FILTER (WHERE a.good), 0)::float8 AS log_sum,
        coalesce(sum(a.logged * a.logged) FILTER (WHERE a.good), 0)::float8 AS log_square_sum,
-       coalesce(max(a.wall_s) FILTER (WHERE a.good), 0)::float8 AS largest_s
+       coalesce(max(a.wall_s) FILTER (WHERE a.good), 0)::float8 AS largest_s,
+       count(a.peak) AS memory_n, coalesce(sum(ln(a.peak)), 0)::float8 AS memory_log_sum,
+       coalesce(sum(ln(a.peak) ^ 2), 0)::float8 AS memory_log_square_sum,
+       coalesce(max(a.peak), 0)::float8 AS largest_bytes
 FROM unnest(CAST(:ids AS int[])) AS s(id) CROSS JOIN LATERAL (
-  SELECT worker_id, wall_s, ln(greatest(wall_s, 1e-6)) AS logged, state = 6 AS good
+  SELECT worker_id, wall_s, ln(greatest(wall_s, 1e-6)) AS logged, state = 6 AS good,
+         CASE WHEN peak_memory_bytes > 0 AND (state = 6 OR cause = 'out_of_memory')
+              THEN peak_memory_bytes::float8 END AS peak
   FROM (SELECT * FROM attempts WHERE step_id = s.id ORDER BY index DESC, attempt DESC LIMIT {_LATEST}) latest
   WHERE state = 6 OR (state = 7 AND NOT cause = ANY(:infrastructure))) a
 JOIN workers w ON w.id = a.worker_id JOIN resources r ON r.id = w.resource_id
+GROUP BY 1, 2 ORDER BY 1, 2
+""")
+_OUTPUT_STATISTICS = sa.text(f"""
+SELECT s.id AS step_id, o.name, count(*) AS n, sum(o.size_bytes)::float8 AS size_bytes
+FROM unnest(CAST(:ids AS int[])) AS s(id) CROSS JOIN LATERAL (
+  SELECT name, size_bytes FROM outputs WHERE step_id = s.id ORDER BY index DESC, name DESC LIMIT {_LATEST}) o
 GROUP BY 1, 2 ORDER BY 1, 2
 """)
 
@@ -182,6 +195,15 @@ class PostgresTaskStore:
         async def work(connection: AsyncConnection) -> list[AttemptStatistics]:
             values = {"ids": list(step_ids), "infrastructure": [str(cause) for cause in INFRASTRUCTURE_CAUSES]}
             return [AttemptStatistics(**row) for row in (await connection.execute(_STATISTICS, values)).mappings()]
+
+        return await transaction(self._engine, work) if step_ids else []
+
+    async def output_statistics(self, step_ids: Sequence[int]) -> list[OutputStatistics]:
+        """One statement for all of them."""
+
+        async def work(connection: AsyncConnection) -> list[OutputStatistics]:
+            rows = await connection.execute(_OUTPUT_STATISTICS, {"ids": list(step_ids)})
+            return [OutputStatistics(**row) for row in rows.mappings()]
 
         return await transaction(self._engine, work) if step_ids else []
 

@@ -18,6 +18,7 @@ from airavata_scheduler.platform.domain.events import Event
 from airavata_scheduler.platform.domain.failures import Cause
 from airavata_scheduler.platform.domain.messages import Hello, Report, StorageLocation
 from airavata_scheduler.platform.domain.states import TaskState
+from airavata_scheduler.platform.domain.workers import LastLook, over_before
 from airavata_scheduler.platform.ports.repository import Charge, Fence, ReportContext, ReportOutcome, WorkerOrders
 
 _ENSURE_RESOURCE = sa.text("""
@@ -48,10 +49,17 @@ _DRAIN = sa.text("UPDATE workers SET state = 'draining' WHERE id = :id AND state
 _LEAVE = sa.text("UPDATE workers SET state = 'gone', lease_until = clock_timestamp() WHERE id = :id")
 _GIVE_BACK = sa.text("UPDATE tasks SET state = 1, worker_id = NULL WHERE worker_id = :id AND state BETWEEN 2 AND 5")
 _FORGET_CANCELED = sa.text("UPDATE tasks SET worker_id = NULL WHERE worker_id = ANY(:ids) AND state = 9")
+_NOW = sa.text("SELECT extract(epoch FROM clock_timestamp())::float8")
+# As of the time that was just read: should the server freeze in between, it must not count.
 _EXPIRE = sa.text("""
 UPDATE workers SET state = 'lost'
-WHERE state IN ('live', 'draining') AND lease_until < clock_timestamp() RETURNING id
+WHERE state IN ('live', 'draining') AND lease_until < to_timestamp(:end) RETURNING id
 """)
+_EXTEND_ALL = sa.text("""
+UPDATE workers SET lease_until = to_timestamp(:now) + make_interval(secs => :lease_s)
+WHERE state IN ('live', 'draining')
+""")
+_HELD = sa.text("SELECT count(*) FROM tasks WHERE worker_id = ANY(:ids) AND state BETWEEN 2 AND 5")
 # Also those whose successor registered, and whatever an interrupted reaper left.
 _ORPHANS = sa.text("""
 SELECT t.worker_id, t.step_id, t.index, t.attempt, t.state FROM tasks t JOIN workers w ON w.id = t.worker_id
@@ -65,6 +73,8 @@ _LOST_CANCELED = sa.text("""
 UPDATE tasks t SET worker_id = NULL
 FROM workers w WHERE w.id = t.worker_id AND w.state IN ('lost', 'gone') AND t.state = 9
 """)
+#: Part of a lease that the statement of a heartbeat may take, and the one that decides who is lost.
+_PATIENCE = 10
 _CONTEXTS = sa.text("SELECT id, spec, experiment FROM steps WHERE id = ANY(:ids)")
 _STORAGES = sa.text("SELECT name, kind, root FROM storages ORDER BY name")
 _ENSURE_STORAGE = sa.text("""
@@ -115,7 +125,8 @@ class PostgresWorkerStore:
             keys = tuple((row[0], row[1], row[2]) for row in canceled)
             return WorkerOrders(draining, keys, tuple(recalled.scalars()))
 
-        return await transaction(self._engine, work, limit_s=lease_s)
+        patience_s = lease_s / _PATIENCE
+        return await transaction(self._engine, work, limit_s=patience_s, silence_s=patience_s)
 
     async def drain_worker(self, worker_id: int) -> None:
         """It claims nothing more from now on."""
@@ -138,20 +149,32 @@ class PostgresWorkerStore:
 
         return await transaction(self._engine, work)
 
-    async def expire_workers(self, fence: Fence) -> tuple[list[int], int, ReportOutcome]:
+    async def expire_workers(self, fence: Fence, lease_s: float, last: LastLook | None) -> tuple[Sequence[int], float]:
+        """One short transaction that is not repeated: what was true before the database was away is not true after."""
+
+        async def work(connection: AsyncConnection) -> tuple[Sequence[int], float]:
+            await check_fence(connection, fence)
+            now: float = (await connection.execute(_NOW)).scalar_one()
+            if last is None or not last.was_regular(now, lease_s):
+                await connection.execute(_EXTEND_ALL, {"now": now, "lease_s": lease_s})
+                return [], now
+            lost = (await connection.execute(_EXPIRE, {"end": over_before(now, lease_s)})).scalars().all()
+            if lost:
+                held: int = (await connection.execute(_HELD, {"ids": list(lost)})).scalar_one()
+                await append(connection, [Event("worker.lost", None, None, {"workers": list(lost), "tasks": held})])
+            return lost, now
+
+        return await transaction(self._engine, work, limit_s=0.0, silence_s=lease_s / _PATIENCE)
+
+    async def take_back(self, fence: Fence) -> tuple[int, ReportOutcome]:
         """Tasks that never started go back as they are; attempts under way end as `worker_lost`."""
 
-        async def work(connection: AsyncConnection) -> tuple[list[int], int, ReportOutcome]:
+        async def work(connection: AsyncConnection) -> tuple[int, ReportOutcome]:
             await check_fence(connection, fence)
-            lost = [row[0] for row in await connection.execute(_EXPIRE)]
             back = (await connection.execute(_NOT_STARTED)).rowcount
             await connection.execute(_LOST_CANCELED)
             orphans = [tuple(row) for row in await connection.execute(_ORPHANS)]
-            outcome = await _lose(connection, orphans)
-            if lost:
-                data = {"workers": lost, "tasks": back + len(orphans)}
-                await append(connection, [Event("worker.lost", None, None, data)])
-            return lost, back + len(orphans), outcome
+            return back + len(orphans), await _lose(connection, orphans)
 
         return await transaction(self._engine, work)
 

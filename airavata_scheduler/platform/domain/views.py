@@ -143,6 +143,7 @@ class ResourceView:
     gpu_price_per_hour: float
     speed: float  #: 1.0 = the reference; runtime = estimate / speed
     labels: Mapping[str, str]
+    bandwidth_bytes_per_s: float = 0.0  #: to the platform's storage; 0: the storage lies there
     enabled: bool = True
     workers: int = 0
     running: int = 0

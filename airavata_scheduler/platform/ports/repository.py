@@ -16,6 +16,7 @@ from airavata_scheduler.platform.domain.failures import RetryPolicy
 from airavata_scheduler.platform.domain.messages import Hello, Report, StorageLocation
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
+from airavata_scheduler.platform.domain.workers import LastLook
 
 TaskKey = tuple[int, int, int]  #: (step id, index, attempt)
 
@@ -101,7 +102,10 @@ class LiveWorker:
 
 @dataclass(frozen=True, slots=True)
 class PlannableResource:
-    """What a plan must know of a resource: prices per hour of one cpu and one gpu, and relative speed."""
+    """What a plan must know of a resource: prices per hour of one cpu and one gpu, and relative speed.
+
+    ``bandwidth_bytes_per_s`` is what one task reads the platform's storage with; 0: it lies there, nothing has to move.
+    """
 
     id: int
     name: str
@@ -110,6 +114,7 @@ class PlannableResource:
     gpu_price_per_hour: float
     speed: float
     labels: Mapping[str, str]
+    bandwidth_bytes_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,11 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStatistics:
-    """What the latest attempts of a step on one resource were like; logarithms are of the seconds of good ones."""
+    """What the latest attempts of a step on one resource were like.
+
+    ``log_sum`` and the like are of the seconds of those that succeeded, ``memory_log_sum`` and the like of the peak
+    bytes of those that succeeded or ran out of memory, where these are known.
+    """
 
     step_id: int
     resource: str
@@ -144,6 +153,20 @@ class AttemptStatistics:
     log_sum: float
     log_square_sum: float
     largest_s: float
+    memory_n: int = 0
+    memory_log_sum: float = 0.0
+    memory_log_square_sum: float = 0.0
+    largest_bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputStatistics:
+    """Sizes of the latest files of one output of a step."""
+
+    step_id: int
+    name: str
+    n: int
+    size_bytes: float  #: of all n together
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +221,10 @@ class TaskStore(Protocol):
         """Of each of these steps, the latest attempts, a bounded number; one entry for each step and resource."""
         ...
 
+    async def output_statistics(self, step_ids: Sequence[int]) -> list[OutputStatistics]:
+        """Of each of these steps, the latest outputs, a bounded number; one entry for each step and name."""
+        ...
+
     async def give_back(self, worker_id: int, held: Sequence[TaskKey]) -> int:
         """Take back tasks assigned to the worker that it does not hold, because the answer to a claim got lost.
 
@@ -228,11 +255,14 @@ class WorkerStore(Protocol):
     """Workers and their leases."""
 
     async def register_worker(self, hello: Hello, lease_s: float) -> int:
-        """A new worker id. A living worker of that name is replaced: see `expire_workers` for its tasks."""
+        """A new worker id. A living worker of that name is replaced: see `take_back` for its tasks."""
         ...
 
     async def renew_worker(self, worker_id: int, lease_s: float) -> WorkerOrders:
-        """What it has to do. NotFoundError if its lease was taken away."""
+        """What it has to do. NotFoundError if its lease was taken away.
+
+        Answers, or raises UnavailableError, within a fraction of a lease.
+        """
         ...
 
     async def drain_worker(self, worker_id: int) -> None: ...
@@ -241,8 +271,16 @@ class WorkerStore(Protocol):
         """It leaves in order: its tasks go back. How many."""
         ...
 
-    async def expire_workers(self, fence: Fence) -> tuple[list[int], int, ReportOutcome]:
-        """Take the tasks of workers whose lease is over: (worker ids, tasks taken back, what followed)."""
+    async def expire_workers(self, fence: Fence, lease_s: float, last: LastLook | None) -> tuple[Sequence[int], float]:
+        """End the registrations whose lease is over: (their ids, the database's time of this look).
+
+        Unless the ``last`` look was a regular one, nobody could be sure to renew: every living worker is then given a
+        whole lease from now on, and none is ended. Answers, or raises UnavailableError, within a fraction of a lease.
+        """
+        ...
+
+    async def take_back(self, fence: Fence) -> tuple[int, ReportOutcome]:
+        """Take the tasks that workers without a registration hold: (how many, what followed)."""
         ...
 
     async def storages(self) -> list[StorageLocation]: ...

@@ -35,6 +35,7 @@ class Book:
     workers: dict[int, LiveWorker] = field(default_factory=dict)
     held: dict[int, dict[int, int]] = field(default_factory=dict)  #: worker id -> step id -> tasks with it
     spending: Spending = field(default_factory=Spending)
+    hidden_bytes: Mapping[int, int] = field(default_factory=dict)  #: memory that a step uses beyond what it asks for
     typical_s: Callable[[int], float | None] = lambda _: None  #: step id -> runtime seen, None while unknown
 
     def refresh(self, state: PlanningState) -> None:
@@ -113,6 +114,10 @@ class _Serving:
 
     def serve(self) -> list[tuple[int, int]]:
         scale = self._scale()
+        # The worker counts with what tasks ask for, the plan with what they were seen to use.
+        held = self.book.held.get(self.worker.id, {})
+        hidden = sum(n * self.book.hidden_bytes.get(step_id, 0) for step_id, n in held.items())
+        self.free = self.free.plus(Capacity(cpu=0.0, memory_bytes=hidden), -1)
         if self._pass(lambda share: int(share.places * scale)):
             self._pass(lambda share: int(share.burst * scale))
         return [(step_id, n) for step_id, n in self.taken.items() if n > 0]
@@ -138,7 +143,7 @@ class _Serving:
             n = min(due, fitting, self.most)
             if n > 0:
                 self._take(step_id, request, n)
-            if share.reserve and due > fitting and self._due(share, share.places) > 0:
+            if share.reserve and due > fitting and self._due(share, share.hold) > 0:
                 return False
         return True
 

@@ -33,6 +33,9 @@ _REMEDIES = {
     "full": "wait, raise the priority, or add workers",
     "no_resource": "start a worker",
 }
+#: A request of memory is called generous when it is this many times what nearly all of so many attempts used.
+_GENEROUS, _ENOUGH = 2.0, 20
+_NOTICED_WAIT_S = 1.0
 
 
 class Explainer:
@@ -110,7 +113,8 @@ class Explainer:
         if not found:
             return Explanation(subject, "READY", f"{summary}; the next plan will consider the step", details)
         reasons = tuple(reason["text"] for reason in found["reasons"])
-        expected = (_runtime_sentence(found), *_forecast_sentences(view, found))
+        expected = (_runtime_sentence(found), *_memory_sentences(found), *_wait_sentences(found))
+        expected = (*expected, *_forecast_sentences(view, found))
         return Explanation(
             subject,
             "READY",
@@ -153,6 +157,37 @@ def _runtime_sentence(found: Mapping[str, Any]) -> str:
     source = f"from {seen} finished attempts" if seen else "nothing was seen yet"
     fails = f"; {found['failure_rate']:.0%} of attempts fail" if found["failure_rate"] >= 0.005 else ""
     return f"a task is expected to take {', '.join(parts)}: {source}{fails}"
+
+
+def _memory_sentences(found: Mapping[str, Any]) -> list[str]:
+    """What a task was seen to use, and what follows from it."""
+    memory = found["memory"]
+    if memory is None:
+        return []
+    asked, planned = memory["asked_bytes"], found["planned_memory_bytes"]
+    span = f"{_gb(memory['mean_bytes'])} ({_gb(memory['low_bytes'])} to {_gb(memory['high_bytes'])}"
+    sentence = f"a task uses about {span}, at most {_gb(memory['largest_bytes'])} in {memory['n']} attempts) of memory"
+    if planned > asked:
+        asks = f"asks for {_gb(asked)}" if asked else "asks for none"
+        return [f"{sentence}; it {asks}, so the plan counts with {_gb(planned)}: say so with `memory`"]
+    if asked > _GENEROUS * memory["high_bytes"] and memory["n"] >= _ENOUGH:
+        return [f"{sentence}; it asks for {_gb(asked)}: with less `memory`, more could run at a time"]
+    return [sentence]
+
+
+def _wait_sentences(found: Mapping[str, Any]) -> list[str]:
+    """How long resources kept work waiting, where that can be noticed."""
+    waits = [(row["resource"], row["with_worker"]) for row in found["queue_waits"] if row["with_worker"]]
+    return [
+        f"on {name} tasks start {wait['mean_s']:.3g} s after they are wanted "
+        f"({wait['low_s']:.3g} to {wait['high_s']:.3g} s, seen {wait['n']} times)"
+        for name, wait in waits
+        if wait["mean_s"] >= _NOTICED_WAIT_S
+    ]
+
+
+def _gb(size_bytes: float) -> str:
+    return f"{size_bytes / 1e9:.3g} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.3g} MB"
 
 
 def _forecast_sentences(view: ExperimentView, found: Mapping[str, Any]) -> list[str]:

@@ -42,7 +42,7 @@ from airavata_scheduler.platform.services.step_cache import StepCache
 _PERIOD_S = 0.5
 _IDLE_PERIOD_S = 2.0
 _CANCEL_WAIT_S = 8.0
-_CANCEL_POLL_S = 0.05
+_CANCEL_POLL_S = 0.02
 _SELECTIONS: Mapping[str, tuple[TaskState, ...]] = {
     "failed": (TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELED),
     "succeeded": (TaskState.SUCCEEDED,),

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
+from airavata_scheduler.platform.services.experience import StepEstimate
 from airavata_scheduler.scheduler_core import (
     Cause,
     Estimate,
@@ -25,8 +26,14 @@ _FEASIBLE = frozenset({Cause.CHOSEN, Cause.DEARER, Cause.FULL})
 _WEIGHTS = ("time", "cost", "deadline", "locality")
 
 
-def plan_json(plan: Plan, snapshot: Snapshot, trouble: str = "") -> dict[str, Any]:
-    """The plan in force; ``trouble`` says why the latest attempt to make another one failed."""
+#: Resource -> whether it had a live worker -> how long work waited there.
+Waits = Mapping[str, Mapping[bool, Estimate]]
+
+
+def plan_json(
+    plan: Plan, snapshot: Snapshot, believed: Mapping[int, StepEstimate], waits: Waits, trouble: str = ""
+) -> dict[str, Any]:
+    """The plan in force, and what it was made with; ``trouble``: why the latest attempt to make another one failed."""
     return {
         "solver": plan.solver,
         "objective": plan.objective,
@@ -51,18 +58,38 @@ def plan_json(plan: Plan, snapshot: Snapshot, trouble: str = "") -> dict[str, An
             {"step_id": int(u.group), "count": u.count, "reasons": [reason.text for reason in u.reasons]}
             for u in plan.unplaced
         ],
-        "runtimes": [{"step_id": int(group.key), **runtimes_json(group)} for group in snapshot.groups],
+        "estimates": [
+            {"step_id": int(group.key), **estimates_json(group, believed.get(int(group.key)))}
+            for group in snapshot.groups
+        ],
+        "queue_waits": waits_json(waits),
         "forecasts": [forecast_json(found) for found in plan.forecasts],
     }
 
 
-def runtimes_json(group: TaskGroup) -> dict[str, Any]:
-    """What a task is expected to take: on a resource of speed 1, and where it was learnt."""
+def estimates_json(group: TaskGroup, believed: StepEstimate | None) -> dict[str, Any]:
+    """What is believed of a task: runtime on a resource of speed 1 and where it was learnt, failures, memory, input."""
     return {
         "runtime": estimate_json(group.runtime),
         "runtime_on": {name: estimate_json(found) for name, found in group.runtime_on.items()},
         "failure_rate": group.failure_rate,
+        "failure_on": dict(group.failure_on),
+        "memory": None if believed is None or believed.memory is None else asdict(believed.memory),
+        "planned_memory_bytes": group.request.get("memory_bytes", 0.0),
+        "input_bytes": sum(group.inputs.values()),
     }
+
+
+def waits_json(waits: Waits) -> list[dict[str, Any]]:
+    """How long work waited on resources, in seconds: with a live worker, and until one came."""
+    return [
+        {
+            "resource": name,
+            "with_worker": estimate_json(found[True]) if True in found else None,
+            "without_worker": estimate_json(found[False]) if False in found else None,
+        }
+        for name, found in waits.items()
+    ]
 
 
 def estimate_json(found: Estimate) -> dict[str, Any]:
@@ -76,7 +103,14 @@ def forecast_json(found: Forecast) -> dict[str, Any]:
     return {name: _finite(value) for name, value in asdict(found).items()}
 
 
-def explanation_json(found: Explanation, snapshot: Snapshot, plan: Plan, planned_at: float) -> dict[str, Any]:
+def explanation_json(
+    found: Explanation,
+    snapshot: Snapshot,
+    plan: Plan,
+    planned_at: float,
+    believed: Mapping[int, StepEstimate],
+    waits: Waits,
+) -> dict[str, Any]:
     """An explanation of one group, with what was believed when the plan was made."""
     group = next(group for group in snapshot.groups if group.key == found.group)
     forecast = next((f for f in plan.forecasts if f.experiment == group.experiment), None)
@@ -95,7 +129,8 @@ def explanation_json(found: Explanation, snapshot: Snapshot, plan: Plan, planned
         "reasons": [reason_json(reason) for reason in found.reasons],
         "planned_at": planned_at,
         "forecast": forecast_json(forecast) if forecast is not None else None,
-        **runtimes_json(group),
+        **estimates_json(group, believed.get(int(group.key))),
+        "queue_waits": waits_json(waits),
     }
 
 

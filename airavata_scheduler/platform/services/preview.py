@@ -9,15 +9,15 @@ from airavata_scheduler.platform.domain.compiled import CompiledExperiment, Comp
 from airavata_scheduler.platform.domain.errors import UnavailableError
 from airavata_scheduler.platform.ports.repository import OpenStep, PlanningState, StepSpec, TaskStore
 from airavata_scheduler.platform.ports.solver import Solver
+from airavata_scheduler.platform.services.experience import Experience, Prior, StepEstimate
 from airavata_scheduler.platform.services.plan_json import (
+    estimates_json,
     forecast_json,
     places_json,
     point_json,
     reason_json,
-    runtimes_json,
 )
-from airavata_scheduler.platform.services.runtimes import Runtimes
-from airavata_scheduler.platform.services.snapshot import build_snapshot
+from airavata_scheduler.platform.services.snapshot import build_snapshot, read_from
 from airavata_scheduler.platform.services.spending import Spending, prior_s
 from airavata_scheduler.platform.services.step_cache import KnownStep, StepCache
 from airavata_scheduler.scheduler_core import Limits, Plan, Snapshot
@@ -42,34 +42,47 @@ class Previewer:
         """As JSON; see docs/api.md. UnavailableError when the solver gave up."""
         state = await self._tasks.planning_state()
         hypothetical = _hypothetical(compiled, project, state)
-        snapshot = await self._snapshot(state, compiled, hypothetical)
+        snapshot, believed = await self._snapshot(state, compiled, hypothetical)
         plan = await self._solver.solve(snapshot, state.now, _LIMITS)
         if plan is None:
             raise UnavailableError("the planner took too long", retry_after_s=2.0, remedy="try again")
         names = {str(step.step_id): compiled.steps[p].name for p, step in enumerate(hypothetical)}
-        found = _expected(compiled, snapshot, plan, names, state.now)
+        found = _expected(compiled, plan, names, state.now)
+        found["steps"] = [_step(snapshot, plan, believed, key, name) for key, name in names.items()]
         found["frontier"] = await self._frontier(snapshot, state.now, names) if frontier else None
         return found
 
     async def _snapshot(
         self, state: PlanningState, compiled: CompiledExperiment, hypothetical: Sequence[OpenStep]
-    ) -> Snapshot:
+    ) -> tuple[Snapshot, dict[int, StepEstimate]]:
         known = dict(await self._steps.get(step.step_id for step in state.steps))
+        known.update(await self._steps.get(read_from(known)))
         open_steps = [step for step in state.steps if step.step_id in known]
         ids = {position: step.step_id for position, step in enumerate(hypothetical)}
+        seen = await self._experience(known)
         for step, compiled_step in zip(hypothetical, compiled.steps, strict=True):
             spec = StepSpec(step.step_id, _EXPERIMENT, compiled_step.position, compiled_step.name, step.n, {}, ids)
             known[step.step_id] = KnownStep(spec, compiled_step)
-        learnt = Runtimes()
-        begun = [step.step_id for step in open_steps if step.remaining < step.n]
-        learnt.load(begun, await self._tasks.attempt_statistics(begun))
         everything = PlanningState(
             state.now, [*open_steps, *hypothetical], state.workers, state.resources, state.next_retry_at
         )
-        priors = {s.step_id: prior_s(s, known[s.step_id].step, state.resources) for s in everything.steps}
-        estimates = learnt.estimates(priors, {resource.name: resource.speed for resource in state.resources})
+        priors = {
+            step.step_id: Prior(
+                prior_s(step, compiled_step, state.resources), compiled_step.program.request.memory_bytes
+            )
+            for step in everything.steps
+            for compiled_step in (known[step.step_id].step,)
+        }
+        estimates = seen.estimates(priors, {resource.name: resource.speed for resource in state.resources})
         spending = Spending.of(everything, known, estimates)
-        return build_snapshot(everything, known, estimates, Plan(), spending)
+        return build_snapshot(everything, known, estimates, Plan(), spending, seen), estimates
+
+    async def _experience(self, known: Mapping[int, KnownStep]) -> Experience:
+        """What the database knows of these steps."""
+        seen = Experience()
+        attempts = await self._tasks.attempt_statistics(list(known))
+        seen.load(known, attempts, await self._tasks.output_statistics(list(known)))
+        return seen
 
     async def _frontier(self, snapshot: Snapshot, now: float, names: Mapping[str, str]) -> list[dict[str, Any]]:
         points = await self._solver.frontier(snapshot, now, _EXPERIMENT, _POINTS, _FRONTIER_LIMITS)
@@ -105,9 +118,7 @@ def _waits(step: CompiledStep) -> bool:
     return bool(step.foreach or step.gather or step.after)
 
 
-def _expected(
-    compiled: CompiledExperiment, snapshot: Snapshot, plan: Plan, names: Mapping[str, str], now: float
-) -> dict[str, Any]:
+def _expected(compiled: CompiledExperiment, plan: Plan, names: Mapping[str, str], now: float) -> dict[str, Any]:
     forecast = next((f for f in plan.forecasts if f.experiment == _EXPERIMENT), None)
     expected = {} if forecast is None else forecast_json(forecast)
     expected.pop("experiment", None)
@@ -120,7 +131,6 @@ def _expected(
         "budget": compiled.budget,
         "deadline": compiled.deadline,
         "objective": dict(compiled.objective),
-        "steps": [_step(snapshot, plan, key, name) for key, name in names.items()],
         "resources": _by_resource(plan, names),
         "planned_at": now,
         "solver": plan.solver,
@@ -128,7 +138,7 @@ def _expected(
     }
 
 
-def _step(snapshot: Snapshot, plan: Plan, key: str, name: str) -> dict[str, Any]:
+def _step(snapshot: Snapshot, plan: Plan, believed: Mapping[int, StepEstimate], key: str, name: str) -> dict[str, Any]:
     group = next(group for group in snapshot.groups if group.key == key)
     left = next((unplaced for unplaced in plan.unplaced if unplaced.group == key), None)
     return {
@@ -138,7 +148,7 @@ def _step(snapshot: Snapshot, plan: Plan, key: str, name: str) -> dict[str, Any]
         "places": places_json(plan, key),
         "unplaced": 0 if left is None else left.count,
         "reasons": [] if left is None else [reason_json(reason) for reason in left.reasons],
-        **runtimes_json(group),
+        **estimates_json(group, believed.get(int(key))),
     }
 
 

@@ -19,6 +19,10 @@ def _speed(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 1e-3 <= value <= 1e3
 
 
+def _bandwidth(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e15
+
+
 def _labels(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items())
 
@@ -28,6 +32,7 @@ _SETTABLE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "price_per_hour": (_price, "money per cpu and hour, from 0 to 1000000"),
     "gpu_price_per_hour": (_price, "money per GPU and hour, from 0 to 1000000"),
     "speed": (_speed, "a factor from 0.001 to 1000; 1 is the reference"),
+    "bandwidth_bytes_per_s": (_bandwidth, "bytes a second, or 0 where the storage is at hand"),
     "labels": (_labels, "a mapping of text to text"),
     "enabled": (lambda value: isinstance(value, bool), "true or false"),
 }

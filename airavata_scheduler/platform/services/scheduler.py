@@ -27,11 +27,12 @@ from airavata_scheduler.platform.ports.solver import Solver
 from airavata_scheduler.platform.ports.storage import Storage
 from airavata_scheduler.platform.services.alarms import budget_alarms, deadline_alarms
 from airavata_scheduler.platform.services.dispatch import Book
+from airavata_scheduler.platform.services.experience import Experience, Prior, StepEstimate
 from airavata_scheduler.platform.services.plan_json import explanation_json, plan_json
-from airavata_scheduler.platform.services.runtimes import Runtimes, StepEstimate
-from airavata_scheduler.platform.services.snapshot import build_snapshot
+from airavata_scheduler.platform.services.snapshot import build_snapshot, planned_requests, read_from
 from airavata_scheduler.platform.services.spending import Spending, charges, cost_of, prior_s
 from airavata_scheduler.platform.services.step_cache import KnownStep, StepCache
+from airavata_scheduler.platform.services.waits import busy_now, wanted_now
 from airavata_scheduler.scheduler_core import Limits, PlannerError, Snapshot, explain
 
 _LIMITS = Limits(time_s=0.3)
@@ -40,6 +41,8 @@ _BUSY_PERIOD_S = 1.0
 _IDLE_PERIOD_S = 5.0
 #: Time alone is a reason for another plan while there are deadlines.
 _DEADLINE_PERIOD_S = 20.0
+#: However little seems to have changed, a plan does not stand for longer: whatever was overlooked is seen then.
+_LONGEST_PLAN_S = 30.0
 _NOTHING = Snapshot(groups=(), resources=(), experiments=())
 
 
@@ -72,8 +75,8 @@ class TaskSchedulerService:
         self._on_advance = on_advance
         self._heed = heed
         self._steps = StepCache(store)
-        self._runtimes = Runtimes()
-        self._book = Book(typical_s=self._runtimes.typical_s)
+        self._experience = Experience()
+        self._book = Book(typical_s=self._experience.typical_s)
         self._charges: dict[str, Charge] = {}
         self._requests: dict[int, Capacity] = {}
         self._dirty = asyncio.Event()
@@ -83,6 +86,8 @@ class TaskSchedulerService:
         self._signature: object = None
         #: What the plan in force was made from, and when.
         self._snapshot, self._planned_at = _NOTHING, 0.0
+        self._believed: Mapping[int, StepEstimate] = {}
+        self._plan_ends_at = 0.0
         self._trouble = ""
         self._spent_quotas = self._book.exhausted()
         self._claimed_meanwhile: list[tuple[int, str, int]] = []
@@ -107,17 +112,24 @@ class TaskSchedulerService:
         self._dirty.clear()
         self._claimed_meanwhile.clear()
         state = await self._store.planning_state()
-        known = await self._steps.get(step.step_id for step in state.steps)
+        known = await self._known(state)
         estimates = await self._believe(state, known)
         self._book.refresh(state)
         self._book.spending = self._spending(state, known, estimates)
-        self._requests = {step_id: step.step.program.request for step_id, step in known.items()}
+        self._requests = planned_requests(state, known, estimates)
+        self._book.hidden_bytes = {
+            step_id: request.memory_bytes - known[step_id].step.program.request.memory_bytes
+            for step_id, request in self._requests.items()
+        }
+        self._experience.arrivals.look(state)
+        self._experience.waits.look(wanted_now(state, self._book.plan), busy_now(state), state.now)
         for gone in [i for i, lock in self._claiming.items() if i not in self._book.workers and not lock.locked()]:
             del self._claiming[gone]
             self._generation.pop(gone, None)
         self._charges = charges(state.resources)
         signature = (_signature(state), _affordable(self._book.spending))
-        changed = (signature, self._book.exhausted()) != self._signature or self._runtimes.drifted(estimates)
+        changed = (signature, self._book.exhausted()) != self._signature or self._experience.drifted(estimates)
+        changed = changed or (bool(state.steps) and self._clock.monotonic() > self._plan_ends_at)
         # Without a new plan the old one goes on, and the next look asks again.
         if changed and await self._plan(state, known, estimates):
             self._signature = (signature, self._book.exhausted())
@@ -127,15 +139,26 @@ class TaskSchedulerService:
             return min(_BUSY_PERIOD_S, max(0.05, state.next_retry_at - state.now))
         return _BUSY_PERIOD_S if state.steps else _IDLE_PERIOD_S
 
+    async def _known(self, state: PlanningState) -> Mapping[int, KnownStep]:
+        """All open steps, and those whose outputs they read."""
+        known = await self._steps.get(step.step_id for step in state.steps)
+        return {**known, **await self._steps.get(read_from(known))}
+
     async def _believe(self, state: PlanningState, known: Mapping[int, KnownStep]) -> dict[int, StepEstimate]:
-        """Estimates of all open steps; what an earlier process learnt of them is read once, in one statement."""
+        """Estimates of all open steps; what an earlier process learnt is read once, in two statements."""
         steps = [step for step in state.steps if step.step_id in known]
-        fresh = set(self._runtimes.unknown(step.step_id for step in steps))
+        fresh = set(self._experience.unknown(known))
         if fresh:
-            begun = [s.step_id for s in steps if s.step_id in fresh and (s.remaining < s.n or s.active)]
-            self._runtimes.load(fresh, await self._store.attempt_statistics(begun) if begun else ())
-        priors = {step.step_id: prior_s(step, known[step.step_id].step, state.resources) for step in steps}
-        return self._runtimes.estimates(priors, {resource.name: resource.speed for resource in state.resources})
+            idle = {s.step_id for s in steps if s.remaining == s.n and not s.active}
+            begun = sorted(fresh - idle)
+            attempts = await self._store.attempt_statistics(begun)
+            self._experience.load(fresh, attempts, await self._store.output_statistics(begun))
+        priors = {
+            step.step_id: Prior(prior_s(step, compiled, state.resources), compiled.program.request.memory_bytes)
+            for step in steps
+            for compiled in (known[step.step_id].step,)
+        }
+        return self._experience.estimates(priors, {resource.name: resource.speed for resource in state.resources})
 
     def _spending(
         self, state: PlanningState, known: Mapping[int, KnownStep], estimates: Mapping[int, StepEstimate]
@@ -149,7 +172,7 @@ class TaskSchedulerService:
     async def _plan(
         self, state: PlanningState, known: Mapping[int, KnownStep], estimates: Mapping[int, StepEstimate]
     ) -> bool:
-        snapshot = build_snapshot(state, known, estimates, self._book.plan, self._book.spending)
+        snapshot = build_snapshot(state, known, estimates, self._book.plan, self._book.spending, self._experience)
         try:
             decided = await self._solver.solve(snapshot, state.now, _LIMITS)
         except PlannerError as error:
@@ -159,9 +182,11 @@ class TaskSchedulerService:
             self._trouble = "the latest solve was given up: it took too long, or its process died"
             return False
         self._book.follow(decided)
-        self._runtimes.planned_with(estimates)
+        self._experience.planned_with(estimates)
         self._snapshot, self._planned_at, self._trouble = snapshot, state.now, ""
+        self._believed = estimates
         self._spent_quotas = self._book.exhausted()
+        self._plan_ends_at = self._clock.monotonic() + _LONGEST_PLAN_S
         return True
 
     def _raise_alarms(self, state: PlanningState, known: Mapping[int, KnownStep]) -> None:
@@ -201,15 +226,16 @@ class TaskSchedulerService:
 
     async def current_plan(self) -> Mapping[str, Any]:
         """Shares, what is unplaced and why, and how the plan was found."""
-        return plan_json(self._book.plan, self._snapshot, self._trouble)
+        waits = self._experience.waits.known()
+        return plan_json(self._book.plan, self._snapshot, self._believed, waits, self._trouble)
 
     async def explain(self, step_id: int) -> Mapping[str, Any]:
         """In a thread: large problems take a moment to compile, and claims must not wait for that."""
-        snapshot, plan, planned_at = self._snapshot, self._book.plan, self._planned_at
+        snapshot, plan, planned_at, believed = self._snapshot, self._book.plan, self._planned_at, self._believed
         if not any(group.key == str(step_id) for group in snapshot.groups):
             return {}
         found = await asyncio.to_thread(explain, snapshot, plan, planned_at, str(step_id), _LIMITS)
-        return explanation_json(found, snapshot, plan, planned_at)
+        return explanation_json(found, snapshot, plan, planned_at, believed, self._experience.waits.known())
 
     def figures(self) -> tuple[int, float]:
         """Tasks that could start now, and the seconds that the plan in force took."""
@@ -327,7 +353,7 @@ class TaskSchedulerService:
         for report in ended:
             costs[report.step_id] += cost_of(known[report.step_id].step, charge, report.wall_s)
         self._book.ended(worker, Counter(report.step_id for report in ended), costs)
-        self._runtimes.add(worker.resource, ended)
+        self._experience.add(worker.resource, ended)
         if outcome.released or outcome.finished:
             self._dirty.set()
         if outcome.manifests_due or outcome.finished:

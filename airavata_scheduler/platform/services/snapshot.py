@@ -1,4 +1,11 @@
-"""What the database knows, in the planner's own words."""
+"""What the database knows, and what was learnt, in the planner's own words.
+
+**Memory.** A plan counts with what the user asks for, and with more where tasks were seen to use more, or where nothing
+was asked for; never with more than the largest worker has, because an estimate must not make a step impossible.
+
+**Data.** Outputs lie on the platform's storage. A resource that has it at hand moves nothing; one with a bandwidth
+reads over a link of its own what its tasks refer to of other steps. Sizes are those of the outputs seen so far.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from airavata_scheduler.platform.domain.request import Capacity
-from airavata_scheduler.platform.ports.repository import LiveWorker, OpenStep, PlannableResource, PlanningState
-from airavata_scheduler.platform.services.runtimes import StepEstimate
+from airavata_scheduler.platform.ports.repository import OpenStep, PlannableResource, PlanningState
+from airavata_scheduler.platform.services.experience import Experience, StepEstimate
 from airavata_scheduler.platform.services.spending import Spending
 from airavata_scheduler.platform.services.step_cache import KnownStep
+from airavata_scheduler.platform.services.waits import busy_now
 from airavata_scheduler.scheduler_core import (
+    Estimate,
     Experiment,
+    Link,
     Plan,
     Project,
     Resource,
@@ -19,6 +29,9 @@ from airavata_scheduler.scheduler_core import (
     TaskGroup,
     Weights,
 )
+
+#: Where the platform's storage is, and every resource that has it at hand.
+STORAGE = "storage"
 
 
 def vector(capacity: Capacity) -> dict[str, float]:
@@ -46,28 +59,45 @@ def largest(capacities: list[Capacity]) -> Capacity:
     return max(capacities, key=lambda c: (c.cpu, c.gpu, c.memory_bytes), default=Capacity(cpu=0.0))
 
 
+def planned_requests(
+    state: PlanningState, known: Mapping[int, KnownStep], estimates: Mapping[int, StepEstimate]
+) -> dict[int, Capacity]:
+    """Step id -> what a plan and claims count with for one task."""
+    most_bytes = largest_memory(state)
+    return {
+        step_id: replace(asked, memory_bytes=max(asked.memory_bytes, min(needed, most_bytes)))
+        for step_id, step in known.items()
+        for asked in (step.step.program.request,)
+        for memory in (estimates[step_id].memory if step_id in estimates else None,)
+        for needed in (0 if memory is None else memory.needed_bytes,)
+    }
+
+
+def largest_memory(state: PlanningState) -> int:
+    """The memory of the largest worker, in bytes."""
+    return max((worker.capacity.memory_bytes for worker in state.workers if not worker.draining), default=0)
+
+
 def build_snapshot(
     state: PlanningState,
     known: Mapping[int, KnownStep],
     estimates: Mapping[int, StepEstimate],
     previous: Plan,
     spending: Spending,
+    experience: Experience | None = None,
 ) -> Snapshot:
     """The snapshot for `scheduler_core.plan`. ``estimates`` has every step that is known."""
+    seen = Experience() if experience is None else experience
     steps = [step for step in state.steps if step.step_id in known]
-    names = {resource.id: resource.name for resource in state.resources}
     mixed = _with_different_rules(steps, known)
-    capacities = {
-        resource.id: total([worker.capacity for worker in state.workers if worker.resource_id == resource.id])
-        for resource in state.resources
-    }
+    context = _Context(state, known, estimates, seen)
     return Snapshot(
         groups=tuple(
-            replace(group, avoid=_forbidden(known[step.step_id], names)) if step.experiment in mixed else group
+            replace(group, avoid=context.forbidden(step)) if step.experiment in mixed else group
             for step in steps
-            for group in (_group(step, known, names, capacities, estimates[step.step_id]),)
+            for group in (context.group(step),)
         ),
-        resources=tuple(_resource(resource, state.workers) for resource in state.resources),
+        resources=tuple(context.resource(resource) for resource in state.resources),
         experiments=tuple(
             {
                 step.experiment: replace(experiment, allow=frozenset(), deny=frozenset())
@@ -80,7 +110,13 @@ def build_snapshot(
         projects=tuple(
             {step.project: Project(key=step.project, weight=step.project_weight) for step in steps}.values()
         ),
+        links=tuple(
+            Link(source=STORAGE, target=resource.name, bandwidth_bytes_per_s=resource.bandwidth_bytes_per_s)
+            for resource in state.resources
+            if resource.bandwidth_bytes_per_s > 0
+        ),
         previous={(share.group, share.resource): share.places for share in previous.shares},
+        arrivals_per_s=seen.arrivals.per_s,
     )
 
 
@@ -93,39 +129,133 @@ def _with_different_rules(steps: Sequence[OpenStep], known: Mapping[int, KnownSt
     return {experiment for experiment, different in rules.items() if len(different) > 1}
 
 
-def _forbidden(known: KnownStep, names: Mapping[int, str]) -> frozenset[str]:
-    return frozenset(name for name in names.values() if not known.step.may_use(name))
+class _Context:
+    """What the translation of every step and resource looks things up in."""
+
+    def __init__(
+        self,
+        state: PlanningState,
+        known: Mapping[int, KnownStep],
+        estimates: Mapping[int, StepEstimate],
+        seen: Experience,
+    ) -> None:
+        self._known = known
+        self._estimates = estimates
+        self._seen = seen
+        self._resources = {resource.id: resource for resource in state.resources}
+        self._mine = {
+            resource.id: [w.capacity for w in state.workers if w.resource_id == resource.id]
+            for resource in state.resources
+        }
+        self._workers = state.workers
+        self._busy = busy_now(state)
+        self._requests = planned_requests(state, known, estimates)
+        self._ranks = _upward_ranks(state.steps, known, estimates)
+
+    def forbidden(self, step: OpenStep) -> frozenset[str]:
+        """Resources that the rules of a step exclude."""
+        compiled = self._known[step.step_id].step
+        return frozenset(r.name for r in self._resources.values() if not compiled.may_use(r.name))
+
+    def group(self, open_step: OpenStep) -> TaskGroup:
+        """A step as one group of tasks."""
+        step, believed = self._known[open_step.step_id], self._estimates[open_step.step_id]
+        request = self._requests[open_step.step_id]
+        active = sum(open_step.active.values())
+        running = {
+            self._resources[resource_id].name: min(n, request.copies_in(total(self._mine[resource_id])) or n)
+            for resource_id, n in open_step.active.items()
+            if resource_id in self._resources
+        }
+        upstream = {step.upstream(p) for p in (*step.step.foreach, *step.step.gather, *step.step.after)}
+        read_bytes = input_bytes(step, self._known, self._seen) or 0.0
+        return TaskGroup(
+            key=str(open_step.step_id),
+            experiment=open_step.experiment,
+            request=vector(request),
+            runtime=believed.runtime,
+            runtime_on=self._without_transfer(believed.on, read_bytes),
+            failure_rate=believed.failure_rate,
+            failure_on=believed.failure_on,
+            # What a worker claimed ahead holds no place yet: to the planner it waits like the rest.
+            n_ready=open_step.ready + active - sum(running.values()),
+            n_running=running,
+            n_blocked=max(0, open_step.remaining - open_step.ready - active),
+            after=tuple(str(step_id) for step_id in sorted(upstream) if step_id in self._known),
+            priority=step.step.priority,
+            rank_s=self._ranks[open_step.step_id],
+            inputs={STORAGE: read_bytes} if read_bytes else {},
+        )
+
+    def _without_transfer(self, on: Mapping[str, Estimate], read_bytes: float) -> Mapping[str, Estimate]:
+        """Tasks read while they run, so what was learnt at the end of a link holds the transfer the planner adds."""
+        pace = {r.name: r.bandwidth_bytes_per_s for r in self._resources.values() if r.bandwidth_bytes_per_s > 0}
+        return {name: _shifted(there, read_bytes / pace[name]) if name in pace else there for name, there in on.items()}
+
+    def resource(self, resource: PlannableResource) -> Resource:
+        """A resource as its live workers are together."""
+        mine = [w.capacity for w in self._workers if w.resource_id == resource.id and not w.draining]
+        wait = self._seen.waits.estimate(resource.name, live=bool(mine))
+        return Resource(
+            name=resource.name,
+            capacity=vector(total(mine)),
+            largest=vector(largest(mine)),
+            workers=len(mine),
+            unit_prices={"cpu": resource.price_per_hour, "gpu": resource.gpu_price_per_hour},
+            speed=resource.speed,
+            # Where something of ours runs, the next task waits for a place only.
+            queue_wait_s=wait.mean_s if wait is not None and mine and resource.name not in self._busy else 0.0,
+            location=resource.name if resource.bandwidth_bytes_per_s > 0 else STORAGE,
+            labels=frozenset(f"{key}={value}" for key, value in resource.labels.items()),
+            cut_off=_cut_off(resource, bool(mine), wait),
+        )
 
 
-def _group(
-    open_step: OpenStep,
-    known: Mapping[int, KnownStep],
-    names: Mapping[int, str],
-    capacities: Mapping[int, Capacity],
-    believed: StepEstimate,
-) -> TaskGroup:
-    step = known[open_step.step_id]
-    active = sum(open_step.active.values())
-    running = {
-        names[resource_id]: min(n, step.step.program.request.copies_in(capacities[resource_id]) or n)
-        for resource_id, n in open_step.active.items()
-        if resource_id in capacities
-    }
-    upstream = {step.upstream(p) for p in (*step.step.foreach, *step.step.gather, *step.step.after)}
-    return TaskGroup(
-        key=str(open_step.step_id),
-        experiment=open_step.experiment,
-        request=vector(step.step.program.request),
-        runtime=believed.runtime,
-        runtime_on=believed.on,
-        failure_rate=believed.failure_rate,
-        # What a worker claimed ahead holds no place yet: to the planner it waits like the rest.
-        n_ready=open_step.ready + active - sum(running.values()),
-        n_running=running,
-        n_blocked=max(0, open_step.remaining - open_step.ready - active),
-        after=tuple(str(step_id) for step_id in sorted(upstream) if step_id in known),
-        priority=step.step.priority,
+def input_bytes(step: KnownStep, known: Mapping[int, KnownStep], seen: Experience) -> float | None:
+    """What one task of a step reads of other steps' outputs, in bytes; None where nothing is known of one of them."""
+    sizes = []
+    for reference in step.step.references.values():
+        upstream = step.upstream(reference.step)
+        one = seen.output_bytes(upstream, reference.output)
+        files = known[upstream].step.n if reference.mode == "gather" and upstream in known else 1
+        sizes.append(None if one is None else one * files)
+    return None if None in sizes else sum(size for size in sizes if size is not None)
+
+
+def read_from(known: Mapping[int, KnownStep]) -> set[int]:
+    """Ids of the steps whose outputs these steps read."""
+    return {step.upstream(reference.step) for step in known.values() for reference in step.step.references.values()}
+
+
+def _shifted(there: Estimate, transfer_s: float) -> Estimate:
+    """An estimate of what is left of a duration without a transfer; at least a tenth of it."""
+    kept = max(0.1, 1.0 - transfer_s / there.mean_s)
+    low_s, high_s = there.bounds()
+    return Estimate(mean_s=there.mean_s * kept, low_s=low_s * kept, high_s=high_s * kept, n=there.n)
+
+
+def _cut_off(resource: PlannableResource, live: bool, wait: Estimate | None) -> str:
+    if not resource.enabled:
+        return "disabled"
+    if live:
+        return ""
+    return "it has no live worker" + (
+        "" if wait is None else f"; when one was wanted before, tasks started after about {wait.mean_s:.0f} s"
     )
+
+
+def _upward_ranks(
+    steps: Sequence[OpenStep], known: Mapping[int, KnownStep], estimates: Mapping[int, StepEstimate]
+) -> dict[int, float]:
+    """Step id -> seconds of work that follows it on the longest way to the end, at speed 1 (HEFT's upward rank)."""
+    ranks = {step.step_id: 0.0 for step in steps}
+    for step_id in sorted((i for i in ranks if i in known), key=lambda i: known[i].step.position, reverse=True):
+        step = known[step_id]
+        through_s = ranks[step_id] + estimates[step_id].runtime.mean_s
+        for position in (*step.step.foreach, *step.step.gather, *step.step.after):
+            upstream = step.upstream(position)
+            ranks[upstream] = max(ranks.get(upstream, 0.0), through_s)
+    return ranks
 
 
 def _experiment(step: OpenStep, known: KnownStep, spending: Spending) -> Experiment:
@@ -140,18 +270,4 @@ def _experiment(step: OpenStep, known: KnownStep, spending: Spending) -> Experim
         budget_left=None if step.budget is None else max(0.0, spending.left[step.experiment]),
         allow=frozenset(known.step.allow),
         deny=frozenset(known.step.deny),
-    )
-
-
-def _resource(resource: PlannableResource, workers: Sequence[LiveWorker]) -> Resource:
-    mine = [worker.capacity for worker in workers if worker.resource_id == resource.id and not worker.draining]
-    return Resource(
-        name=resource.name,
-        capacity=vector(total(mine)),
-        largest=vector(largest(mine)),
-        workers=len(mine),
-        unit_prices={"cpu": resource.price_per_hour, "gpu": resource.gpu_price_per_hour},
-        speed=resource.speed,
-        labels=frozenset(f"{key}={value}" for key, value in resource.labels.items()),
-        cut_off="" if resource.enabled and mine else "disabled" if not resource.enabled else "it has no live worker",
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from airavata_scheduler.platform.domain.compiled import CompiledStep
 from airavata_scheduler.platform.ports.repository import Charge, OpenStep, PlannableResource, PlanningState
-from airavata_scheduler.platform.services.runtimes import StepEstimate
+from airavata_scheduler.platform.services.experience import StepEstimate
 from airavata_scheduler.platform.services.step_cache import KnownStep
 
 #: Taken for a task about whose runtime nobody said anything and nothing was learnt.

@@ -1,4 +1,9 @@
-"""`WorkerLifecycle`: registration, heartbeats that carry directives, and the reaper."""
+"""`WorkerLifecycle`: registration, heartbeats that carry directives, and the reaper.
+
+While the database is away nobody's lease is written, and nobody's tasks are taken either, as the reaper needs it, too.
+So a worker whose renewal fails is promised another lease, and the reaper keeps the promise: its next look gives
+everybody a whole lease before any ends. See `WorkerStore.expire_workers` for the outages that no heartbeat noticed.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,11 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from airavata_scheduler.platform.domain.errors import NotFoundError
+from airavata_scheduler.platform.domain.errors import NotFoundError, UnavailableError
 from airavata_scheduler.platform.domain.messages import Directives, Hello, Welcome, WorkerGoneError
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.views import WorkerView
+from airavata_scheduler.platform.domain.workers import LastLook
 from airavata_scheduler.platform.ports.clock import Clock
 from airavata_scheduler.platform.ports.queries import Queries
 from airavata_scheduler.platform.ports.repository import ExperimentStore, Fence, ReportOutcome, WorkerStore
@@ -18,6 +24,7 @@ from airavata_scheduler.platform.ports.repository import ExperimentStore, Fence,
 class WorkerLifecycleService:
     """See `interfaces.WorkerLifecycle`.
 
+    ``outage_s`` is how long it goes on promising leases while the database is away.
     ``on_change`` is called when workers came or went, ``on_advance`` when lost tasks had consequences.
     """
 
@@ -31,6 +38,7 @@ class WorkerLifecycleService:
         *,
         lease_s: float,
         heartbeat_s: float,
+        outage_s: float,
         on_change: Callable[[], None] = lambda: None,
         on_advance: Callable[[ReportOutcome], None] = lambda _: None,
     ) -> None:
@@ -41,9 +49,16 @@ class WorkerLifecycleService:
         self._clock = clock
         self._lease_s = lease_s
         self._heartbeat_s = heartbeat_s
+        self._outage_s = outage_s
         self._on_change = on_change
         self._on_advance = on_advance
         self._nudges: dict[int, asyncio.Event] = defaultdict(asyncio.Event)
+        #: When the reaper last got through to the database: by the database's clock, and by ours.
+        self._looked_at: tuple[float, float] | None = None
+        self._looking = asyncio.Lock()
+        self._deciding = False  #: whose lease is over, at this moment
+        self._promised = False  #: a lease that is not written, since the last look began
+        self._away_since: float | None = None
 
     async def run(self) -> None:
         """The reaper; never returns. A lost worker is noticed within its lease and a third of it."""
@@ -54,7 +69,7 @@ class WorkerLifecycleService:
     async def register(self, hello: Hello) -> Welcome:
         """See `ports.worker_channel`. The predecessor's tasks are given back before this answers."""
         worker_id = await self._store.register_worker(hello, self._lease_s)
-        await self.reap()
+        await self._take_back()
         self._on_change()
         return Welcome(worker_id, self._lease_s, self._heartbeat_s, tuple(await self._store.storages()))
 
@@ -79,7 +94,24 @@ class WorkerLifecycleService:
         except NotFoundError as error:
             self._nudges.pop(worker_id, None)
             raise WorkerGoneError(error.message) from error
+        except UnavailableError:
+            return self._promise()
+        self._away_since = None
         return Directives(self._lease_s, cancel=orders.canceled, recall_steps=orders.recalled, drain=orders.draining)
+
+    def _promise(self) -> Directives:
+        """A lease that is not written. UnavailableError, so that the worker's runs out, if that would not be kept."""
+        now = self._clock.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+        if now - self._away_since > self._outage_s:
+            message = f"the database is away for more than {self._outage_s:g} s"
+            raise UnavailableError(message, remedy="raise `database_outage_s`, or bring the database back")
+        if self._deciding:
+            message = "it is just being decided whose lease is over"
+            raise UnavailableError(message, remedy="ask again")
+        self._promised = True
+        return Directives(self._lease_s)
 
     async def goodbye(self, worker_id: int) -> None:
         """See `ports.worker_channel`."""
@@ -110,11 +142,32 @@ class WorkerLifecycleService:
                 self._nudges[worker_id].set()
 
     async def reap(self) -> int:
-        """Take back the tasks of workers whose lease is over."""
-        lost, tasks, outcome = await self._store.expire_workers(self._fence)
+        """End the registrations whose lease is over, and take back their tasks; how many."""
+        async with self._looking:
+            last = None if self._promised else self._last_look()
+            # Should this look fail, the next one finds that the database was away.
+            self._looked_at, self._promised, self._deciding = None, False, last is not None
+            try:
+                lost, now = await self._store.expire_workers(self._fence, self._lease_s, last)
+            finally:
+                self._deciding = False
+            self._looked_at = now, self._clock.monotonic()
+        self._away_since = None
         for worker_id in lost:
             self._nudges.pop(worker_id, None)
-        if lost or tasks:
+        if lost:
+            self._on_change()
+        return await self._take_back()
+
+    def _last_look(self) -> LastLook | None:
+        if self._looked_at is None:
+            return None
+        at, seen_at = self._looked_at
+        return LastLook(at, self._clock.monotonic() - seen_at)
+
+    async def _take_back(self) -> int:
+        tasks, outcome = await self._store.take_back(self._fence)
+        if tasks:
             self._on_change()
         if outcome.manifests_due or outcome.finished:
             self._on_advance(outcome)
