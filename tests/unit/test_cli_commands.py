@@ -326,8 +326,8 @@ def planned(frontier: bool) -> dict[str, Any]:
     runtime = {"mean_s": 45.0, "low_s": 20.0, "high_s": 80.0, "n": 0}
     step = {
         "name": "work", "n": 4, "request": {"cpu": 1.0}, "unplaced": 0, "reasons": [], "runtime": runtime,
-        "runtime_on": {}, "failure_rate": 0.0,
-        "places": [{"resource": "west", "tasks": 4, "places": 2, "start_in_s": 0.0}],
+        "runtime_on": {}, "failure_rate": 0.0, "failure_on": {}, "memory": None, "planned_memory_bytes": 0.0,
+        "input_bytes": 0.0, "places": [{"resource": "west", "tasks": 4, "places": 2, "start_in_s": 0.0}],
     }  # fmt: skip
     return {
         "name": "demo", "n_tasks": 4, **expected, "finish_at": "2031-05-01T12:00:00Z", "late_s": 0.0,
