@@ -1,4 +1,4 @@
-"""The `TaskScheduler` actor: planning loop, claims, reports."""
+"""The `TaskScheduler` actor: planning loop, claims, reports; launches and reports pass packed, see `proxies.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from airavata_scheduler.actors.service import ServiceActor
 from airavata_scheduler.adapters.actor_calls.handles import nudge
 from airavata_scheduler.adapters.actor_calls.proxies import OrchestratorProxy
 from airavata_scheduler.bootstrap import Stores, task_scheduler
-from airavata_scheduler.platform.domain.messages import Batch, Report
+from airavata_scheduler.platform.domain.messages import Program
+from airavata_scheduler.platform.domain.packed import pack_batch, unpack_reports
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.ports.repository import Fence
 from airavata_scheduler.platform.services.scheduler import TaskSchedulerService
@@ -51,11 +52,11 @@ class TaskScheduler(ServiceActor[TaskSchedulerService]):
         most: int,
         wait_s: float,
         held: Sequence[tuple[int, int, int]] | None,
-    ) -> Batch:
-        return await (await self.service()).claim(worker_id, free, most, wait_s, held)
+    ) -> tuple[Mapping[int, Program], bytes]:
+        return pack_batch(await (await self.service()).claim(worker_id, free, most, wait_s, held))
 
-    async def report(self, worker_id: int, reports: Sequence[Report]) -> list[tuple[int, int, int]]:
-        return await (await self.service()).report(worker_id, reports)
+    async def report(self, worker_id: int, reports: bytes) -> list[tuple[int, int, int]]:
+        return await (await self.service()).report(worker_id, unpack_reports(reports))
 
     async def wake(self) -> None:
         await (await self.service()).wake()

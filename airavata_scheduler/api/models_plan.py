@@ -9,15 +9,10 @@ from pydantic import BaseModel, Field
 from airavata_scheduler.api.models import Asked, Shown, Time, asked, shown
 from airavata_scheduler.api.models_experiments import EXAMPLE_DOCUMENT, Parameters
 
-_RUNTIME = {"mean_s": 60.0, "low_s": 23.2, "high_s": 107.9, "n": 0}
 _MEMORY = {
-    "asked_bytes": 0.0,
-    "mean_bytes": 1.8e8,
-    "low_bytes": 1.5e8,
-    "high_bytes": 2.1e8,
-    "largest_bytes": 2.2e8,
-    "n": 40,
-}
+    "asked_bytes": 0, "mean_bytes": 2.1e8, "low_bytes": 1.8e8, "high_bytes": 2.6e8, "largest_bytes": 2.5e8, "n": 12
+}  # fmt: skip
+_RUNTIME = {"mean_s": 60.0, "low_s": 23.2, "high_s": 107.9, "n": 0}
 
 
 class PlanRequest(Asked):
@@ -120,7 +115,7 @@ class PlanModel(Shown):
                     "name": "square", "n": 100, "request": {"cpu": 1.0},
                     "places": [{"resource": "local", "tasks": 100, "places": 8, "start_in_s": 0.0}],
                     "unplaced": 0, "reasons": [], "runtime": _RUNTIME, "runtime_on": {}, "failure_rate": 0.0,
-                    "failure_on": {}, "memory": _MEMORY, "planned_memory_bytes": 2.1e8, "input_bytes": 0.0,
+                    "failure_on": {}, "memory": _MEMORY, "planned_memory_bytes": 2.6e8, "input_bytes": 0.0,
                 }
             ],
             "resources": {"local": 100}, "planned_at": "2026-01-01T00:00:00Z", "solver": "flow", "gap": 0.001,

@@ -28,7 +28,8 @@ _PREFETCH_S = 1.0
 _SHORT_S = 0.03
 _PATIENCE_S = 0.05
 _PATIENCE_SHORT_S = 0.2
-MOST_HELD = 400
+#: The most it holds: a batch costs a transaction and two calls, whatever its size.
+MOST_HELD = 1200
 _MOST_SLOTS = 512
 _SMOOTHING = 0.2
 

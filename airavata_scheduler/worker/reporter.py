@@ -10,7 +10,7 @@ from airavata_scheduler.platform.domain.messages import ChannelUnavailableError,
 from airavata_scheduler.platform.domain.states import TaskState
 from airavata_scheduler.worker.channel import Channel
 
-BATCH = 400
+BATCH = 800
 FIRST_BACKOFF_S = 0.1
 MOST_BACKOFF_S = 5.0
 
@@ -60,7 +60,7 @@ class Reporter:
 
     async def flush(self) -> None:
         """Send what is there now. What arrives meanwhile waits for company again, or each would be a transaction."""
-        batch = [self._pending.popleft() for _ in range(min(len(self._pending), 4 * BATCH))]
+        batch = [self._pending.popleft() for _ in range(min(len(self._pending), 2 * BATCH))]
         self._full.clear()
         self._sending = batch
         await self._send(_without_superseded(batch))

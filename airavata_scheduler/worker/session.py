@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
@@ -313,9 +313,9 @@ class Session:
             published = await loop.run_in_executor(
                 self._threads, collect, directory, program, identity, root, self._worker_id
             )
-            ended = replace(report, outputs=tuple(Output(*output) for output in published))
+            ended = report._replace(outputs=tuple(Output(*output) for output in published))
         except CollectError as error:
-            ended = replace(report, state=TaskState.FAILED, cause=Cause(error.cause), message=str(error), results=None)
+            ended = report._replace(state=TaskState.FAILED, cause=Cause(error.cause), message=str(error), results=None)
         self._reporter.add(ended)
         await loop.run_in_executor(self._threads, remove_tree, directory)
 

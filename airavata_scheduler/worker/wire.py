@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import Any
 
 from airavata_scheduler.platform.domain.failures import Cause
@@ -11,6 +10,8 @@ from airavata_scheduler.platform.domain.messages import Extent, Launch, Output, 
 from airavata_scheduler.platform.domain.states import TaskState
 
 Identity = tuple[int, int, int]
+
+_STATES = tuple(TaskState)
 
 #: Order of the fields of an outcome, the tuple by which a spawner tells how an attempt ended.
 OUTCOME_FIELDS = (
@@ -45,7 +46,7 @@ def program_to_wire(program: Program, fsync: bool) -> dict[str, Any]:
 
 def launch_to_wire(launch: Launch) -> tuple[int, int, int, dict[str, Any]]:
     """An attempt as a tuple of plain values."""
-    return (launch.step_id, launch.index, launch.attempt, _plain(launch.parameters))
+    return (*launch[:3], _plain(launch.parameters))
 
 
 def report_from_wire(identity: Identity, outcome: tuple[Any, ...], gpus: tuple[int, ...]) -> Report:
@@ -53,7 +54,7 @@ def report_from_wire(identity: Identity, outcome: tuple[Any, ...], gpus: tuple[i
     state, cause, message, code, signal, started_at, wall_s, cpu_s, peak, stdout, stderr, outputs, results = outcome
     return Report(
         *identity,
-        TaskState(state),
+        _STATES[state],
         Cause(cause) if cause else None,
         message,
         code,
@@ -84,7 +85,7 @@ def running_report(identity: Identity, started_at: float, stdout: str, stderr: s
 def grown(root: str, piece: Extent, cap_bytes: int) -> Extent:
     """The piece of a task that still writes, with what it has written so far."""
     size = os.stat(os.path.join(root, piece.segment)).st_size
-    return replace(piece, length=min(max(0, size - piece.offset), cap_bytes))
+    return piece._replace(length=min(max(0, size - piece.offset), cap_bytes))
 
 
 def failed_report(identity: Identity, cause: Cause, message: str, gpus: tuple[int, ...] = ()) -> Report:

@@ -16,6 +16,7 @@ from airavata_scheduler.adapters.actor_calls.handles import (
 )
 from airavata_scheduler.platform.domain.errors import UnavailableError
 from airavata_scheduler.platform.domain.messages import Batch, Directives, Extent, Hello, Report, Welcome
+from airavata_scheduler.platform.domain.packed import pack_reports, unpack_batch
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.views import (
     ExperimentView,
@@ -111,7 +112,7 @@ class SchedulerProxy:
         wait_s: float,
         held: Sequence[tuple[int, int, int]] | None = None,
     ) -> Batch:
-        batch: Batch = await self.handle.call("claim", worker_id, free, most, wait_s, held, wait_s=wait_s)
+        batch = unpack_batch(*await self.handle.call("claim", worker_id, free, most, wait_s, held, wait_s=wait_s))
         if len(self._steps) > _KNOWN_STEPS:
             self._steps.clear()
         self._steps.update({step_id: f"{p.experiment}/{p.step}" for step_id, p in batch.programs.items()})
@@ -119,7 +120,7 @@ class SchedulerProxy:
 
     async def report(self, worker_id: int, reports: Sequence[Report]) -> list[tuple[int, int, int]]:
         stale: list[tuple[int, int, int]] = await self.handle.call(
-            "report", worker_id, reports, label=self._label(reports)
+            "report", worker_id, pack_reports(reports), label=self._label(reports)
         )
         return stale
 

@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from airavata_scheduler.platform.domain.messages import (
@@ -129,7 +128,7 @@ class MemoryWorkerChannel:
         for identity, (holder, launch) in list(self._held.items()):
             if holder == worker_id and identity not in held and identity not in self.running:
                 del self._held[identity]
-                self._ready.append(replace(launch, attempt=launch.attempt + 1))
+                self._ready.append(launch._replace(attempt=launch.attempt + 1))
 
     async def report(self, worker_id: int, reports: Sequence[Report]) -> list[Identity]:
         async with self._changed:
@@ -170,7 +169,7 @@ class MemoryWorkerChannel:
         self._directives.pop(worker_id, None)
         for identity in [identity for identity, (holder, _) in self._held.items() if holder == worker_id]:
             _, launch = self._held.pop(identity)
-            self._ready.append(replace(launch, attempt=launch.attempt + 1))
+            self._ready.append(launch._replace(attempt=launch.attempt + 1))
 
     def _hand_out(self, worker_id: int, free: Capacity, most: int) -> Batch:
         chosen: list[Launch] = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -55,14 +56,18 @@ WHERE t.step_id = r.step_id AND t.index = r.index AND t.attempt = r.attempt AND 
   AND t.state IN (2, 3, 4, 5, 9)
 RETURNING t.step_id, t.index, t.attempt, t.state
 """)
-# The same for a batch in which everything went well, which is nearly every batch.
+# The same for a batch in which everything went well, which is nearly every batch: it answers with the exceptions.
 _SUCCEED = sa.text(f"""
-UPDATE tasks t SET state = CASE WHEN t.state = 9 THEN 9 ELSE 6 END,
-  worker_id = CASE WHEN t.state = 9 THEN NULL ELSE t.worker_id END
-FROM {_KEYS} AS r(step_id, index, attempt)
-WHERE t.step_id = r.step_id AND t.index = r.index AND t.attempt = r.attempt AND t.worker_id = :worker
-  AND t.state IN (2, 3, 4, 5, 9)
-RETURNING t.step_id, t.index, t.attempt, t.state
+WITH r AS MATERIALIZED (SELECT * FROM {_KEYS} AS r(step_id, index, attempt)),
+done AS (
+  UPDATE tasks t SET state = CASE WHEN t.state = 9 THEN 9 ELSE 6 END,
+    worker_id = CASE WHEN t.state = 9 THEN NULL ELSE t.worker_id END
+  FROM r
+  WHERE t.step_id = r.step_id AND t.index = r.index AND t.attempt = r.attempt AND t.worker_id = :worker
+    AND t.state IN (2, 3, 4, 5, 9)
+  RETURNING t.step_id, t.index, t.attempt, t.state)
+SELECT r.step_id, r.index, r.attempt, d.state FROM r LEFT JOIN done d USING (step_id, index, attempt)
+WHERE d.state IS DISTINCT FROM 6
 """)
 _USAGE = sa.text("""
 UPDATE experiments e SET cost = e.cost + u.cost, cpu_s = e.cpu_s + u.cpu_s, version = e.version + 1,
@@ -101,7 +106,7 @@ class _Ending(NamedTuple):
 
 def key_of(report: Report) -> TaskKey:
     """The attempt that a report is about."""
-    return report.step_id, report.index, report.attempt
+    return report[:3]
 
 
 async def record(
@@ -123,9 +128,10 @@ async def record(
     stale = [key for key in last if key not in accepted]
     if not ended:
         return ReportOutcome(stale=stale)
-    await _write_attempts(connection, worker_id, ended, contexts, charge)
+    prices = {step_id: _price_per_s(contexts[step_id], charge) for step_id in step_ids}
+    await _write_attempts(connection, worker_id, ended, prices)
     await _write_outputs(connection, ended)
-    await _add_usage(connection, ended, experiment_of, contexts, charge)
+    await _add_usage(connection, ended, experiment_of, prices)
     outcome = await follow(
         connection,
         sorted(projects),
@@ -188,27 +194,27 @@ async def _end(connection: AsyncConnection, worker_id: int, endings: Sequence[_E
     if not endings:
         return []
     values: dict[str, Any] = {"worker": worker_id, **_key_arrays(ending.key for ending in endings)}
-    statement = _SUCCEED
-    if any(ending.state is not TaskState.SUCCEEDED for ending in endings):
-        statement = _END
+    if all(ending.state is TaskState.SUCCEEDED for ending in endings):
+        now: dict[TaskKey, int | None] = dict.fromkeys([ending.key for ending in endings], TaskState.SUCCEEDED)
+        for step_id, index, attempt, state in await connection.execute(_SUCCEED, values):
+            now[step_id, index, attempt] = state
+    else:
         values |= {
             "states": int_array(ending.state for ending in endings),
             "user": int_array(ending.failed_as(infrastructure=False) for ending in endings),
             "infra": int_array(ending.failed_as(infrastructure=True) for ending in endings),
             "delays": [ending.delay_s for ending in endings],
         }
-    now = {(r[0], r[1], r[2]): r[3] for r in await connection.execute(statement, values)}
+        now = {(r[0], r[1], r[2]): r[3] for r in await connection.execute(_END, values)}
     return [
-        ending if ending.state == now[ending.key] else ending._replace(state=TaskState(now[ending.key]))
+        ending if ending.state == state else ending._replace(state=TaskState(state))
         for ending in endings
-        if ending.key in now
+        if (state := now.get(ending.key)) is not None
     ]
 
 
-def _cost(report: Report, contexts: Mapping[int, ReportContext], charge: Charge) -> float:
-    context = contexts[report.step_id]
-    per_hour = context.cpu * charge.price_per_hour + context.gpu * charge.gpu_price_per_hour
-    return per_hour * report.wall_s / 3600.0
+def _price_per_s(context: ReportContext, charge: Charge) -> float:
+    return (context.cpu * charge.price_per_hour + context.gpu * charge.gpu_price_per_hour) / 3600.0
 
 
 def _extent(extent: Extent | None) -> str:
@@ -220,33 +226,38 @@ def _extent(extent: Extent | None) -> str:
 
 
 async def _write_attempts(
-    connection: AsyncConnection,
-    worker_id: int,
-    ended: Sequence[_Ending],
-    contexts: Mapping[int, ReportContext],
-    charge: Charge,
+    connection: AsyncConnection, worker_id: int, ended: Sequence[_Ending], prices: Mapping[int, float]
 ) -> None:
     # What was canceled or given back before it started was no attempt.
     tried = [e for e in ended if e.report.started_at or e.report.state is not TaskState.CANCELED]
-    lines = [_attempt_line(e.key, e.report, worker_id, _cost(e.report, contexts, charge)) for e in tried]
+    lines = [_attempt_line(e.report, worker_id, prices[e.report.step_id]) for e in tried]
     await copy_text(connection, "attempts", _ATTEMPT_COLUMNS, lines)
 
 
-def _attempt_line(key: TaskKey, r: Report, worker_id: int, cost: float) -> str:
+def _attempt_line(r: Report, worker_id: int, price_per_s: float) -> str:
     """A row in COPY's format, in the order of `_ATTEMPT_COLUMNS`. Only text of programs needs to be looked at."""
     exit_code = NULL if r.exit_code is None else r.exit_code
     signal = NULL if r.signal is None else r.signal
     results = NULL if r.results is None else copy_field(json_text(r.results))
     started = _moment(r.started_at)
     return (
-        f"{key[0]}\t{key[1]}\t{key[2]}\t{r.state.value}\t{worker_id}\t{started}\t{r.wall_s}\t{r.cpu_s}\t"
-        f"{r.peak_memory_bytes}\t{exit_code}\t{signal}\t{r.cause or NULL}\t{copy_field(r.message or None)}\t{cost}\t"
-        f"{_extent(r.stdout)}\t{_extent(r.stderr)}\t{results}\n"
+        f"{r.step_id}\t{r.index}\t{r.attempt}\t{r.state.value}\t{worker_id}\t{started}\t{r.wall_s}\t{r.cpu_s}\t"
+        f"{r.peak_memory_bytes}\t{exit_code}\t{signal}\t{r.cause or NULL}\t{copy_field(r.message or None)}\t"
+        f"{price_per_s * r.wall_s}\t{_extent(r.stdout)}\t{_extent(r.stderr)}\t{results}\n"
     )
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else NULL
+    if not seconds:
+        return NULL
+    whole = int(seconds)
+    return f"{_second(whole)}.{int((seconds - whole) * 1e6):06d}Z"
+
+
+@lru_cache(maxsize=128)
+def _second(seconds: int) -> str:
+    """Many attempts of a batch start in the same second, and dates are dear to make."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 async def _write_outputs(connection: AsyncConnection, ended: Sequence[_Ending]) -> None:
@@ -271,15 +282,14 @@ async def _add_usage(
     connection: AsyncConnection,
     ended: Sequence[_Ending],
     experiment_of: Mapping[int, str],
-    contexts: Mapping[int, ReportContext],
-    charge: Charge,
+    prices: Mapping[int, float],
 ) -> None:
     cost: dict[str, float] = defaultdict(float)
     cpu_s: dict[str, float] = defaultdict(float)
     started: dict[str, float] = {}
     for ending in ended:
         experiment = experiment_of[ending.report.step_id]
-        cost[experiment] += _cost(ending.report, contexts, charge)
+        cost[experiment] += prices[ending.report.step_id] * ending.report.wall_s
         cpu_s[experiment] += ending.report.cpu_s
         started[experiment] = min(started.get(experiment, float("inf")), ending.report.started_at or float("inf"))
     ids = sorted(cost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -130,10 +131,11 @@ locked AS (
   SELECT s.id, s.next_index AS first, least(s.next_index + o.n, s.n) AS past
   FROM steps s JOIN open o ON o.step_id = s.id
   WHERE s.rest_state = 1 AND s.next_index < s.n ORDER BY s.id FOR NO KEY UPDATE OF s),
-moved AS (UPDATE steps s SET next_index = l.past FROM locked l WHERE s.id = l.id)
-INSERT INTO tasks (step_id, index, state, attempt, worker_id)
-SELECT l.id, i, 2, 1, :worker FROM locked l CROSS JOIN LATERAL generate_series(l.first, l.past - 1) i
-RETURNING step_id, index, attempt
+moved AS (UPDATE steps s SET next_index = l.past FROM locked l WHERE s.id = l.id),
+written AS (
+  INSERT INTO tasks (step_id, index, state, attempt, worker_id)
+  SELECT l.id, i, 2, 1, :worker FROM locked l CROSS JOIN LATERAL generate_series(l.first, l.past - 1) i)
+SELECT id, first, past FROM locked ORDER BY id
 """
 )
 # Also what was canceled before the worker ever heard of it: nobody else would let go of that.
@@ -212,17 +214,13 @@ class PostgresTaskStore:
 
         async def work(connection: AsyncConnection) -> list[TaskKey]:
             await check_fence(connection, fence)
-            left = dict(wants)
-            claimed: list[TaskKey] = []
-            for statement in (_CLAIM_ROWS, _CLAIM_RANGE):
-                values = {"worker": worker_id, "steps": list(left), "counts": list(left.values())}
-                rows = [(r[0], r[1], r[2]) for r in await connection.execute(statement, values)]
-                for step_id, _, _ in rows:
-                    left[step_id] -= 1
-                claimed += sorted(rows)
-                left = {step_id: n for step_id, n in left.items() if n > 0}
-                if not left:
-                    break
+            rows = await connection.execute(_CLAIM_ROWS, _claim_values(worker_id, dict(wants)))
+            claimed = sorted((r[0], r[1], r[2]) for r in rows)
+            found = Counter(step_id for step_id, _, _ in claimed)
+            left = {step_id: n - found[step_id] for step_id, n in wants if n > found[step_id]}
+            if left:
+                ranges = await connection.execute(_CLAIM_RANGE, _claim_values(worker_id, left))
+                claimed += [(step_id, i, 1) for step_id, first, past in ranges for i in range(first, past)]
             return claimed
 
         return await transaction(self._engine, work)
@@ -256,6 +254,10 @@ class PostgresTaskStore:
             return {(step_id, index): keys for step_id, index, keys in rows}
 
         return await transaction(self._engine, work) if wanted else {}
+
+
+def _claim_values(worker_id: int, wants: Mapping[int, int]) -> dict[str, Any]:
+    return {"worker": worker_id, "steps": list(wants), "counts": list(wants.values())}
 
 
 def _open_step(row: sa.Row[Any], active: Mapping[int, Mapping[int, int]]) -> OpenStep:

@@ -18,6 +18,8 @@ from airavata_scheduler.platform.ports.repository import AttemptStatistics, Outp
 from airavata_scheduler.platform.services.waits import Arrivals, QueueWaits
 from airavata_scheduler.scheduler_core import Estimate, Failures, Observed, estimate, prior_from_others
 
+#: Attempts of a step from which one batch of reports teaches runtime and memory.
+_SAMPLE = 64
 _MOST_STEPS = 2000
 #: Observations beyond this number count half, so that a drift is noticed.
 _MEMORY = 1000
@@ -102,6 +104,11 @@ class _Seen:
         self.outputs[name] = (before[0] + n, before[1] + size_bytes)
 
 
+def _some(reports: Sequence[Report]) -> Sequence[Report]:
+    """At most about `_SAMPLE` of them, evenly: hundreds of one kind, that ended within a second, say no more."""
+    return reports[:: 1 + len(reports) // _SAMPLE]
+
+
 class Experience:
     """Estimates by step. The least recently reported steps are forgotten when there are too many."""
 
@@ -154,8 +161,8 @@ class Experience:
             seen = self._seen.setdefault(step_id, _Seen())
             seen.add(
                 resource,
-                Observed().plus(max(0.0, r.wall_s) for r in good),
-                Observed().plus(float(r.peak_memory_bytes) for r in sized if r.peak_memory_bytes > 0),
+                Observed().plus(max(0.0, r.wall_s) for r in _some(good)),
+                Observed().plus(float(r.peak_memory_bytes) for r in _some(sized) if r.peak_memory_bytes > 0),
                 len(good) + len(failed),
                 len(failed),
             )

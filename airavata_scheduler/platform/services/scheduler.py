@@ -336,7 +336,7 @@ class TaskSchedulerService:
         )
         if worker is not None:
             self._count(worker, valid, known, outcome)
-        gone = [(r.step_id, r.index, r.attempt) for r in reports if r.step_id not in known]
+        gone = [r[:3] for r in reports if r.step_id not in known]
         return [*outcome.stale, *gone]
 
     def _count(
@@ -347,11 +347,12 @@ class TaskSchedulerService:
         outcome: ReportOutcome,
     ) -> None:
         stale = set(outcome.stale)
-        ended = [r for r in reports if r.state in TERMINAL and (r.step_id, r.index, r.attempt) not in stale]
+        ended = [r for r in reports if r.state in TERMINAL and r[:3] not in stale]
         charge = self._charges.get(worker.resource, Charge(0.0, 0.0))
-        costs: dict[int, float] = defaultdict(float)
+        walls: dict[int, float] = defaultdict(float)
         for report in ended:
-            costs[report.step_id] += cost_of(known[report.step_id].step, charge, report.wall_s)
+            walls[report.step_id] += report.wall_s
+        costs = {step_id: cost_of(known[step_id].step, charge, wall_s) for step_id, wall_s in walls.items()}
         self._book.ended(worker, Counter(report.step_id for report in ended), costs)
         self._experience.add(worker.resource, ended)
         if outcome.released or outcome.finished:
