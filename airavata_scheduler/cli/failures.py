@@ -51,10 +51,26 @@ def report(error: Exception, *, as_json: bool) -> int:
     else:
         message = _words(error)
         print(f"Error: {message}", file=sys.stderr)
-        form = {"code": "error", "message": message, "path": "", "remedy": "", "request_id": ""}
+        form = _form("error", message)
     if as_json:
-        print(json.dumps({"error": form}, separators=(",", ":")), flush=True)
+        _print_json(form)
     return exit_code(error)
+
+
+def report_usage(error: Any, *, as_json: bool) -> int:
+    """The same for what the parser of options and arguments does not understand."""
+    error.show()
+    if as_json:
+        _print_json(_form("usage", error.format_message()))
+    return int(getattr(error, "exit_code", 2))
+
+
+def _form(code: str, message: str) -> dict[str, Any]:
+    return {"code": code, "message": message, "path": "", "remedy": "", "request_id": ""}
+
+
+def _print_json(form: dict[str, Any]) -> None:
+    print(json.dumps({"error": form}, separators=(",", ":")), flush=True)
 
 
 def _words(error: Exception) -> str:

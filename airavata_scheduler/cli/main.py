@@ -81,8 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failures.INTERRUPTED
     except Exception as error:  # noqa: BLE001  (the last resort of a program)
         if hasattr(error, "format_message") and hasattr(error, "show"):
-            error.show()
-            return int(getattr(error, "exit_code", 2))
+            return failures.report_usage(error, as_json="--json" in given)
         return failures.report(error, as_json="--json" in given)
     return code if isinstance(code, int) else 0
 

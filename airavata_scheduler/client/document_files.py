@@ -7,13 +7,14 @@ the document; the platform never reads a user's files by name.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from airavata_scheduler.platform.domain.errors import InvalidDocumentError, Problem
+from airavata_scheduler.platform.domain.errors import InvalidDocumentError, Problem, shorten
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 _REMEDY = "give the path of a CSV file with a header line, or of a JSON list of objects, relative to the document"
@@ -59,7 +60,7 @@ def _attempt(path: str, form: Mapping[str, Any], base_dir: Path, problems: list[
     """The rows of a table, or the values of its one ``column``; None and a problem if that is not possible."""
     try:
         return _select(form, _read(base_dir / str(form["file"])), single=".task_inputs." in path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         problems.append(Problem(path, f"the file {form['file']} cannot be used: {reason}", str(form["file"]), _REMEDY))
         return None
@@ -71,7 +72,9 @@ def _select(form: Mapping[str, Any], table: list[dict[str, Any]], *, single: boo
         raise ValueError(f"{sorted(set(form) - allowed)} is not known here, only {sorted(allowed)}")
     columns = list(table[0]) if table else []
     wanted = form.get("column" if single else "columns", columns)
-    wanted = [wanted] if isinstance(wanted, str) else list(wanted)
+    wanted = [wanted] if isinstance(wanted, str) else wanted
+    if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
+        raise ValueError(f"{shorten(wanted)} is no name of a column")
     missing = [name for name in wanted if name not in columns]
     if missing:
         raise ValueError(f"there is no column {missing[0]!r}, only {columns}")
@@ -85,12 +88,15 @@ def _read(path: Path) -> list[dict[str, Any]]:
         raise ValueError(f"it is larger than {MAX_FILE_BYTES} bytes")
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix.lower() == ".json":
-        rows = json.loads(text)
+        try:
+            rows = json.loads(text)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ValueError("it is not a list of objects")
         return _complete(rows)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    found = list(csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True))
+    found = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True))
     lines = [line for line in found if line]
     if not lines:
         return []

@@ -22,10 +22,10 @@ def task(**fields: Any) -> dict[str, Any]:
 
 
 def test_rows_of_a_csv_file(tmp_path: Path) -> None:
-    (tmp_path / "sites.csv").write_text('SITE,ALT,CODE\n"north, upper",310.5,007\nsouth,-4,1e3\n')
+    (tmp_path / "sites.csv").write_text('SITE,ALT,CODE\n"north,\nupper",310.5,007\nsouth,-4,1e3\n')
     inlined = inline_files(task(rows="sites.csv"), tmp_path)
     assert inlined["tasks"]["a"]["rows"] == [
-        {"SITE": "north, upper", "ALT": 310.5, "CODE": "007"},
+        {"SITE": "north,\nupper", "ALT": 310.5, "CODE": "007"},
         {"SITE": "south", "ALT": -4, "CODE": 1000.0},
     ]
     (step,) = compile_document(parse_document(inlined, now=NOW)).steps
@@ -48,11 +48,16 @@ def test_some_columns_of_a_json_file_and_a_single_one(tmp_path: Path) -> None:
         ("A,A\n1,2\n", "t.csv", "twice"),
         ("A\n1\n", {"file": "t.csv", "columns": ["B"]}, "no column 'B'"),
         ("A\n1\n", {"file": "t.csv", "column": "A"}, "not known here"),
+        ("A\n1\n", {"file": "t.csv", "columns": 5}, "5 is no name of a column"),
+        ("A\n1\n", {"file": "t.csv", "columns": [["A"]]}, "no name of a column"),
+        ("A\n" + "x" * 200_000, "t.csv", "larger than"),
+        ("[" * 100_000, "t.json", "nested too deeply"),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path: Path, content: str | None, form: Any, word: str) -> None:
     if content is not None:
-        (tmp_path / "t.csv").write_text(content)
+        for name in ("t.csv", "t.json"):
+            (tmp_path / name).write_text(content)
     with pytest.raises(InvalidDocumentError) as caught:
         inline_files(task(rows=form), tmp_path)
     (problem,) = caught.value.problems

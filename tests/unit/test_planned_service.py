@@ -212,6 +212,19 @@ async def test_sentences_of_explain_come_from_the_plan() -> None:
     assert any("from 4 finished attempts" in reason for reason in found.reasons)
 
 
+async def test_no_end_is_promised_while_there_is_no_place() -> None:
+    bench = await Bench().open("local", "east")
+    await bench.submit("e", 1)
+    for name in ("local", "east"):
+        bench.set(name, enabled=False)
+    await bench.look()
+    explainer = Explainer(MemoryQueries(bench.database), bench.clock, bench.service.explain)
+    found = await explainer.explain("e", "t", 0)
+    assert "no place" in found.summary
+    assert found.remedy
+    assert not [reason for reason in found.reasons if "expected to end" in reason]
+
+
 async def test_estimates_survive_a_restart_of_the_scheduler() -> None:
     bench = await Bench().open()
     step_id = await bench.submit("e", 100)

@@ -192,7 +192,9 @@ def _gb(size_bytes: float) -> str:
 
 def _forecast_sentences(view: ExperimentView, found: Mapping[str, Any]) -> list[str]:
     forecast = found["forecast"]
-    if forecast is None or forecast["finish_s"] is None:
+    # Nobody can tell the end of an experiment of which a part has no place.
+    placeless = found["unplaced"] and not found["shares"]
+    if forecast is None or forecast["finish_s"] is None or placeless:
         return []
     span = f"{forecast['finish_low_s']:.0f} to {forecast['finish_high_s']:.0f} s"
     end = f"the experiment is expected to end in {forecast['finish_s']:.0f} s ({span})"
