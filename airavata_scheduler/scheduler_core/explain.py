@@ -106,8 +106,12 @@ def _feasible(problem: Problem, plan: Plan, row: int, group: str, name: str, p: 
         text = f"{name}: over budget, one task costs {money:.4g} and {max(budget, 0.0):.4g} is left"
         return Reason(cause=Cause.BUDGET, text=text, resource=name, amount=money - max(budget, 0.0))
     worse = plan.task_prices.get((group, name))
+    late_s = float(problem.wait_s[p] + problem.hold_s[row, p] - problem.deadline_s[row])
+    if late_s > 0:
+        text = f"{name}: feasible, but a task would end {late_s:.0f} s after the deadline"
+        return Reason(cause=Cause.DEARER, text=text, resource=name, amount=late_s)
     prices = plan.prices.get(name, {})
-    if prices:
+    if prices and any(share.total > 0 or share.places > 0 for share in plan.of_resource(name)):
         dimension = max(prices, key=lambda d: prices[d])
         finish = max((f.finish_s for f in plan.forecasts), default=0.0)
         text = f"{name}: full until about {finish:.0f} s, {dimension} is given to tasks that gain more by it"
