@@ -66,7 +66,8 @@ class Explainer:
         parts = (f"{part.subject.rpartition('/')[2]}: {part.summary}" for part in waiting)
         reasons = (*((view.reason,) if view.reason else ()), *parts)
         resources = next((part.resources for part in waiting if part.resources), ())
-        return Explanation(view.id, view.status, summary, reasons, resources)
+        remedy = "; or ".join(dict.fromkeys(part.remedy for part in waiting if part.remedy))
+        return Explanation(view.id, view.status, summary, reasons, resources, remedy=remedy)
 
     async def _step(self, view: ExperimentView, step: StepView) -> Explanation:
         subject = f"{view.id}/{step.name}"
@@ -78,7 +79,8 @@ class Explainer:
             return Explanation(subject, "PENDING", _needs_sentence(view, step), _count_reasons(step.counts))
         if not step.counts.get("ready"):
             return Explanation(subject, "RUNNING", f"{_active(step.counts)} tasks run, none waits")
-        summary = f"{step.counts['ready']} tasks are ready and {_active(step.counts)} run"
+        ready = step.counts["ready"]
+        summary = f"{_n(ready, 'task')} {'is' if ready == 1 else 'are'} ready and {_active(step.counts)} run"
         return await self._waiting(view, step, subject, summary, _count_reasons(step.counts))
 
     async def _task(self, view: ExperimentView, step: StepView, task: TaskView) -> Explanation:
@@ -106,7 +108,9 @@ class Explainer:
         found = await self._plan(step.step_id)
         if not found:
             return Explanation(subject, "READY", f"{summary}; the next plan will consider them", details)
-        reasons = tuple(reason["text"] for reason in found["reasons"])
+        # What only says again what stands beside a resource is left out.
+        said = {f"{verdict['resource']}: {verdict['text']}" for verdict in found["verdicts"]}
+        reasons = tuple(reason["text"] for reason in found["reasons"] if reason["text"] not in said)
         expected = (_runtime_sentence(found), *_memory_sentences(found), *_wait_sentences(found))
         expected = (*expected, *_forecast_sentences(view, found))
         return Explanation(
@@ -123,9 +127,9 @@ class Explainer:
 
 def _plan_sentence(found: Mapping[str, Any]) -> str:
     if found["shares"]:
-        places = ", ".join(f"{places} places on {name}" for name, places in found["shares"].items())
-        return f"the plan gives them {places}"
-    return "the plan has no place for them"
+        places = ", ".join(f"{_n(places, 'place')} on {name}" for name, places in found["shares"].items())
+        return f"the plan gives the step {places}"
+    return "the plan has no place for the step"
 
 
 def _runtime_sentence(found: Mapping[str, Any]) -> str:
@@ -174,11 +178,15 @@ def _forecast_sentences(view: ExperimentView, found: Mapping[str, Any]) -> list[
     if forecast is None or forecast["finish_s"] is None:
         return []
     span = f"{forecast['finish_low_s']:.0f} to {forecast['finish_high_s']:.0f} s"
-    end = f"the experiment is expected to end in {forecast['finish_s']:.0f} s ({span})"
-    sentences = [f"{end} and to cost {forecast['cost']:.4g} more"]
+    end = f"is expected to end in {forecast['finish_s']:.0f} s ({span}) and to cost {forecast['cost']:.4g} more"
+    sentences = []
+    if forecast["unplaced"]:
+        sentences.append(f"{_n(forecast['unplaced'], 'task')} of the experiment cannot run as things are")
+    if forecast["placed"]:
+        sentences.append(f"{'the rest' if forecast['unplaced'] else 'the experiment'} {end}")
     if view.budget is not None:
         sentences.append(f"of its budget of {view.budget:.6g}, {view.cost:.4g} is spent")
-    if view.deadline is not None:
+    if view.deadline is not None and forecast["placed"]:
         sentences.append(f"the risk that it misses its deadline is {forecast['deadline_risk']:.0%}")
     return sentences
 
@@ -189,6 +197,10 @@ def _remedy(found: Mapping[str, Any]) -> str:
         return ""
     causes = [reason["cause"] for reason in (*found["reasons"], *found["verdicts"])]
     return "; or ".join(dict.fromkeys(_REMEDIES[cause] for cause in causes if cause in _REMEDIES))
+
+
+def _n(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _step_of(view: ExperimentView, name: str) -> StepView:
