@@ -58,7 +58,7 @@ def plan_json(
             {"step_id": int(u.group), "count": u.count, "reasons": [reason.text for reason in u.reasons]}
             for u in plan.unplaced
         ],
-        "estimates": [
+        "runtimes": [
             {"step_id": int(group.key), **estimates_json(group, believed.get(int(group.key)))}
             for group in snapshot.groups
         ],
