@@ -331,6 +331,7 @@ def planned(frontier: bool) -> dict[str, Any]:
     step = {
         "name": "work", "n": 4, "request": {"cpu": 1.0}, "unplaced": 0, "reasons": [], "runtime": runtime,
         "runtime_on": {}, "failure_rate": 0.0, "failure_on": {}, "planned_memory_bytes": 2e9, "input_bytes": 0.0,
+        "earlier_attempts": 0,
         "memory": {"asked_bytes": 0, "mean_bytes": 1.5e9, "low_bytes": 1e9, "high_bytes": 2e9, "largest_bytes": 2e9,
                    "n": 9},
         "places": [{"resource": "west", "tasks": 4, "places": 2, "start_in_s": 0.0}],

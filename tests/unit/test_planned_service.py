@@ -341,3 +341,27 @@ async def test_alarms_pause_with_a_reason_and_are_announced_once() -> None:
     assert kinds == ["experiment.submitted", DEADLINE_AT_RISK, BUDGET_EXHAUSTED]
     await store.resume("e", 7.0)
     assert bench.database.experiments["e"].budget == 7.0
+
+
+async def test_a_program_that_ran_before_is_planned_with_what_that_run_showed() -> None:
+    bench = await Bench().open()
+    await bench.submit("first", 200, task={"resources": {"time": "1m"}})
+    for _ in range(20):
+        await bench.look()
+        await bench.end(await bench.claim(), 2.0, peak_memory_bytes=10**8)
+    previewer = Previewer(bench.tasks, InProcessSolver())
+    step = {"command": ["true"], "task_inputs": {"X": "1..50"}, "resources": {"time": "1m"}}
+    document = {"name": "again", "tasks": {"t": step, "other": {"command": ["false"]}}}
+    found = await previewer.preview(compile_document(parse_document(document, now=NOW)), "default", frontier=False)
+    again, other = found["steps"]
+    assert (again["runtime"]["n"], again["earlier_attempts"], other["runtime"]["n"]) == (10, 10, 0)
+    assert 1.5 < again["runtime"]["mean_s"] < 5.0
+    assert again["memory"]["largest_bytes"] == 10**8
+    step_id = await bench.submit("second", 50, task={"resources": {"time": "1m"}})
+    told = await bench.explained(step_id)
+    assert told["runtime_on"]["local"]["mean_s"] < 5.0
+    # What the step shows itself soon weighs more.
+    for _ in range(10):
+        await bench.end(await bench.claim(), 8.0)
+        await bench.look()
+    assert (await bench.explained(step_id))["runtime_on"]["local"]["mean_s"] > 5.0

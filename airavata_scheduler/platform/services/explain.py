@@ -137,7 +137,9 @@ def _runtime_sentence(found: Mapping[str, Any]) -> str:
     about = [("at speed 1", found["runtime"]), *((f"on {name}", e) for name, e in found["runtime_on"].items())]
     parts = [f"{e['mean_s']:.3g} s {where} ({e['low_s']:.3g} to {e['high_s']:.3g} s)" for where, e in about]
     seen = found["runtime"]["n"]
-    source = f"from {seen} finished attempts" if seen else "nothing was seen yet"
+    source = f"from {_n(seen, 'finished attempt')}" if seen else "nothing was seen yet"
+    if found["earlier_attempts"]:
+        source += f", {found['earlier_attempts']} of them of an earlier run of the same program"
     fails = f"; {found['failure_rate']:.0%} of attempts fail" if found["failure_rate"] >= 0.005 else ""
     return f"a task is expected to take {', '.join(parts)}: {source}{fails}"
 
