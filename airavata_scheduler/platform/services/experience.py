@@ -27,6 +27,8 @@ _MEMORY = 1000
 _INHERITED = 10
 #: An estimate that changed by this factor since the last plan is a reason for another one.
 _NOTICEABLE = log(1.25)
+#: Memory beyond the request is no reason for another plan while it is less than this.
+_LITTLE_BYTES = 10**8
 #: A plan counts with no more memory than this many times what was ever seen of a step.
 _ABOVE_LARGEST = 1.25
 
@@ -262,8 +264,9 @@ def _figures(estimates: Mapping[int, StepEstimate]) -> Iterable[tuple[tuple[int,
         yield (step_id, ""), believed.runtime.mean_s
         for name, there in believed.on.items():
             yield (step_id, f"on {name}"), there.mean_s
-        if believed.memory is not None:
-            yield (step_id, "memory"), float(max(1, believed.memory.needed_bytes))
+        memory = believed.memory
+        beyond = 0 if memory is None or memory.needed_bytes <= memory.asked_bytes else memory.needed_bytes
+        yield (step_id, "memory"), float(max(_LITTLE_BYTES, beyond))
 
 
 def _observed(found: AttemptStatistics) -> tuple[Observed, Observed]:
