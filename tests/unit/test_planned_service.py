@@ -209,7 +209,7 @@ async def test_sentences_of_explain_come_from_the_plan() -> None:
     await bench.look()
     found = await explainer.explain("e", "t", None)
     assert any("from 4 finished attempts" in reason for reason in found.reasons)
-    assert any("0.3 GB in 4 attempts) of memory" in reason for reason in found.reasons)
+    assert any("the most in 4 attempts was 0.3 GB" in reason for reason in found.reasons)
 
 
 async def test_estimates_survive_a_restart_of_the_scheduler() -> None:

@@ -150,8 +150,9 @@ def _memory_sentences(found: Mapping[str, Any]) -> list[str]:
     if memory is None:
         return []
     asked, planned = memory["asked_bytes"], found["planned_memory_bytes"]
-    span = f"{_gb(memory['mean_bytes'])} ({_gb(memory['low_bytes'])} to {_gb(memory['high_bytes'])}"
-    sentence = f"a task uses about {span}, at most {_gb(memory['largest_bytes'])} in {memory['n']} attempts) of memory"
+    span = f"{_gb(memory['low_bytes'])} to {_gb(memory['high_bytes'])}"
+    most = f"the most in {_n(memory['n'], 'attempt')} was {_gb(memory['largest_bytes'])}"
+    sentence = f"a task uses about {_gb(memory['mean_bytes'])} of memory ({span}; {most})"
     if planned > asked:
         asks = f"asks for {_gb(asked)}" if asked else "asks for none"
         return [f"{sentence}; it {asks}, so the plan counts with {_gb(planned)}: say so with `memory`"]
@@ -171,6 +172,10 @@ def _wait_sentences(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _s(seconds: float) -> str:
+    return f"{seconds:.3g}" if seconds < 100 else f"{seconds:.0f}"
+
+
 def _gb(size_bytes: float) -> str:
     return f"{size_bytes / 1e9:.3g} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.3g} MB"
 
@@ -179,8 +184,8 @@ def _forecast_sentences(view: ExperimentView, found: Mapping[str, Any]) -> list[
     forecast = found["forecast"]
     if forecast is None or forecast["finish_s"] is None:
         return []
-    span = f"{forecast['finish_low_s']:.0f} to {forecast['finish_high_s']:.0f} s"
-    end = f"is expected to end in {forecast['finish_s']:.0f} s ({span}) and to cost {forecast['cost']:.4g} more"
+    span = f"{_s(forecast['finish_low_s'])} to {_s(forecast['finish_high_s'])} s"
+    end = f"is expected to end in {_s(forecast['finish_s'])} s ({span}) and to cost {forecast['cost']:.4g} more"
     sentences = []
     if forecast["unplaced"]:
         sentences.append(f"{_n(forecast['unplaced'], 'task')} of the experiment cannot run as things are")
