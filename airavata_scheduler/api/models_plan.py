@@ -80,6 +80,7 @@ class PlannedStep(BaseModel):
     memory: MemoryModel | None
     planned_memory_bytes: float
     input_bytes: float
+    earlier_attempts: int
 
 
 class PointModel(BaseModel):
@@ -116,6 +117,7 @@ class PlanModel(Shown):
                     "places": [{"resource": "local", "tasks": 100, "places": 8, "start_in_s": 0.0}],
                     "unplaced": 0, "reasons": [], "runtime": _RUNTIME, "runtime_on": {}, "failure_rate": 0.0,
                     "failure_on": {}, "memory": _MEMORY, "planned_memory_bytes": 2.6e8, "input_bytes": 0.0,
+                    "earlier_attempts": 0,
                 }
             ],
             "resources": {"local": 100}, "planned_at": "2026-01-01T00:00:00Z", "solver": "flow", "gap": 0.001,

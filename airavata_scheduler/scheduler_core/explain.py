@@ -40,10 +40,10 @@ class Explanation:
         if self.expected_start_s is not None:
             found.append(
                 f"expected to start on {self.expected_resource} in about {self.expected_start_s:.0f} s, "
-                f"{self.position} places before it"
+                f"{counted(self.position or 0, 'place')} before it"
             )
         if self.unplaced:
-            found.append(f"{self.unplaced} tasks have no place:")
+            found.append(f"no place for {counted(self.unplaced, 'task')}:")
             found.extend(f"  {reason.text}" for reason in self.reasons)
         found.extend(f"  {verdict.text}" for verdict in self.verdicts)
         return found
@@ -72,6 +72,11 @@ def explain(snapshot: Snapshot, plan: Plan, now: float, group: str, limits: Limi
     )
 
 
+def counted(n: int, what: str) -> str:
+    """A number with its noun."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def _position(plan: Plan, share: Share) -> int:
     return sum(other.places for other in plan.of_resource(share.resource) if other.order < share.order)
 
@@ -93,7 +98,7 @@ def _verdicts(problem: Problem, plan: Plan, row: int, group: str, shares: list[S
 
 
 def _chosen(share: Share) -> Reason:
-    text = f"{share.resource}: chosen for {share.total} tasks, {share.places} places now"
+    text = f"{share.resource}: chosen for {counted(share.total, 'task')}, {counted(share.places, 'place')} now"
     return Reason(cause=Cause.CHOSEN, text=text, resource=share.resource, amount=float(share.total))
 
 
@@ -106,8 +111,12 @@ def _feasible(problem: Problem, plan: Plan, row: int, group: str, name: str, p: 
         text = f"{name}: over budget, one task costs {money:.4g} and {max(budget, 0.0):.4g} is left"
         return Reason(cause=Cause.BUDGET, text=text, resource=name, amount=money - max(budget, 0.0))
     worse = plan.task_prices.get((group, name))
+    late_s = float(problem.wait_s[p] + problem.hold_s[row, p] - problem.deadline_s[row])
+    if late_s > 0:
+        text = f"{name}: feasible, but a task would end {late_s:.0f} s after the deadline"
+        return Reason(cause=Cause.DEARER, text=text, resource=name, amount=late_s)
     prices = plan.prices.get(name, {})
-    if prices:
+    if prices and any(share.total > 0 or share.places > 0 for share in plan.of_resource(name)):
         dimension = max(prices, key=lambda d: prices[d])
         finish = max((f.finish_s for f in plan.forecasts), default=0.0)
         text = f"{name}: full until about {finish:.0f} s, {dimension} is given to tasks that gain more by it"

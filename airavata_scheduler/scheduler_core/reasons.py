@@ -14,6 +14,8 @@ from .snapshot import Resource, TaskGroup
 
 def amount_of(dimension: str, amount: float) -> str:
     """An amount of a dimension in words: `8 GB of memory`, `2 cpu`."""
+    if amount == 0:
+        return "none"
     if not dimension.endswith("_bytes"):
         return f"{amount:.6g} {dimension}"
     what = dimension.removesuffix("_bytes")

@@ -441,3 +441,14 @@ async def test_attempts_and_outputs_are_summed_up_by_step(world: World) -> None:
 async def test_resources_have_the_storage_at_hand_unless_told_otherwise(world: World) -> None:
     (resource,) = (await world.tasks.planning_state()).resources
     assert (resource.name, resource.bandwidth_bytes_per_s) == ("local", 0.0)
+
+
+async def test_a_program_is_known_by_its_latest_run_that_succeeded(world: World) -> None:
+    other = ProgramTemplate(command=("other",))
+    a, b = await world.submit("first", step(0, 2), step(1, 2, program=other))
+    await world.end(await world.claim(a, 1))
+    await world.end(await world.claim(b, 1), TaskState.FAILED, cause=Cause.EXIT_CODE)
+    await world.submit("second", step(0, 2))
+    programs = [ProgramTemplate(command=("true",)).to_json(), other.to_json(), ProgramTemplate().to_json()]
+    assert await world.tasks.forerunners("default", programs) == [a, None, None]
+    assert await world.tasks.forerunners("elsewhere", programs) == [None, None, None]

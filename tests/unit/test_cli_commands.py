@@ -281,7 +281,14 @@ def test_a_plan_is_shown_and_the_frontier_on_request(
 ) -> None:
     assert main(["experiment", "plan", document, "--home", str(home)]) == 0
     said = capsys.readouterr().out
-    for word in ("4 tasks", "1 min 30 s (30.0 s to 3 min 20 s)", "0.25", "west: 4 (2)", "risk 3%"):
+    for word in (
+        "4 tasks",
+        "1 min 30 s (30.0 s to 3 min 20 s)",
+        "0.25",
+        "west: 4 (2)",
+        "risk 3%",
+        "2.0 GB (1.0 GB to 2.0 GB)",
+    ):
         assert word in said
     assert "--plan" not in said
     picture = tmp_path / "frontier.png"
@@ -323,8 +330,10 @@ def planned(frontier: bool) -> dict[str, Any]:
     runtime = {"mean_s": 45.0, "low_s": 20.0, "high_s": 80.0, "n": 0}
     step = {
         "name": "work", "n": 4, "request": {"cpu": 1.0}, "unplaced": 0, "reasons": [], "runtime": runtime,
-        "runtime_on": {}, "failure_rate": 0.0, "failure_on": {}, "memory": None, "planned_memory_bytes": 0.0,
-        "input_bytes": 0.0,
+        "runtime_on": {}, "failure_rate": 0.0, "failure_on": {}, "planned_memory_bytes": 2e9, "input_bytes": 0.0,
+        "earlier_attempts": 0,
+        "memory": {"asked_bytes": 0, "mean_bytes": 1.5e9, "low_bytes": 1e9, "high_bytes": 2e9, "largest_bytes": 2e9,
+                   "n": 9},
         "places": [{"resource": "west", "tasks": 4, "places": 2, "start_in_s": 0.0}],
     }  # fmt: skip
     return {

@@ -240,3 +240,13 @@ def test_arrivals_are_those_of_the_last_hour() -> None:
     assert seen.arrivals.per_s == pytest.approx(4 / 3600)
     seen.arrivals.look(state(now=1e6))
     assert seen.arrivals.per_s == 0.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "seen_bytes", "drifted"), [(0, 2 * GB, True), (0, 10**7, False), (4 * GB, GB, False)]
+)
+def test_memory_beyond_the_request_is_a_reason_for_another_plan(asked: int, seen_bytes: int, drifted: bool) -> None:
+    seen, priors = Experience(), {11: Prior(1.0, asked)}
+    seen.planned_with(seen.estimates(priors, {}))
+    seen.add("near", ended(20, memory_bytes=seen_bytes))
+    assert seen.drifted(seen.estimates(priors, {})) == drifted

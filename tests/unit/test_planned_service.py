@@ -25,16 +25,19 @@ from airavata_scheduler.platform.domain.messages import Hello, Launch, Report
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
 from airavata_scheduler.platform.interfaces import BUDGET_EXHAUSTED, DEADLINE_AT_RISK, Alarm
-from airavata_scheduler.platform.ports.repository import NewExperiment
+from airavata_scheduler.platform.ports.repository import NewExperiment, PlanningState
 from airavata_scheduler.platform.services.explain import Explainer
 from airavata_scheduler.platform.services.preview import Previewer
 from airavata_scheduler.platform.services.scheduler import TaskSchedulerService
+from airavata_scheduler.scheduler_core import Limits, Plan, Snapshot
 
 NOW = 1e9
 
 
 class Bench:
     """One worker of four cores on each resource, the service, and what it announced."""
+
+    solver = InProcessSolver()
 
     async def open(self, *resources: str) -> Bench:
         self.clock = VirtualClock(asyncio.get_running_loop(), NOW)
@@ -54,7 +57,7 @@ class Bench:
         fence = await MemoryLeases(self.database).take("task-scheduler", "test", 1e9)
         storage = MemoryStorage()
         self.service = TaskSchedulerService(
-            self.tasks, fence, InProcessSolver(), storage, self.clock, lambda _: None, self.heed
+            self.tasks, fence, self.solver, storage, self.clock, lambda _: None, self.heed
         )
 
     async def heed(self, alarms: Sequence[Alarm]) -> None:
@@ -80,9 +83,10 @@ class Bench:
     async def claim(self, resource: str = "local", most: int = 4) -> tuple[Launch, ...]:
         return (await self.service.claim(self.worker_of[resource], Capacity(cpu=4), most, 0.0)).launches
 
-    async def end(self, launches: Sequence[Launch], wall_s: float, resource: str = "local") -> None:
+    async def end(self, launches: Sequence[Launch], wall_s: float, resource: str = "local", **more: Any) -> None:
         reports = [
-            Report(x.step_id, x.index, x.attempt, TaskState.SUCCEEDED, started_at=NOW, wall_s=wall_s) for x in launches
+            Report(x.step_id, x.index, x.attempt, TaskState.SUCCEEDED, started_at=NOW, wall_s=wall_s, **more)
+            for x in launches
         ]
         await self.service.report(self.worker_of[resource], reports)
 
@@ -206,10 +210,11 @@ async def test_sentences_of_explain_come_from_the_plan() -> None:
     assert {v.resource: v.feasible for v in found.resources} == {"local": True, "east": False}
     assert any("nothing was seen yet" in reason for reason in found.reasons)
     assert any("deadline" in reason for reason in found.reasons)
-    await bench.end(await bench.claim(), 5.0)
+    await bench.end(await bench.claim(), 5.0, peak_memory_bytes=3 * 10**8)
     await bench.look()
     found = await explainer.explain("e", "t", None)
     assert any("from 4 finished attempts" in reason for reason in found.reasons)
+    assert any("the most in 4 attempts was 0.3 GB" in reason for reason in found.reasons)
 
 
 async def test_no_end_is_promised_while_there_is_no_place() -> None:
@@ -257,6 +262,62 @@ async def test_a_sweep_of_a_million_does_not_keep_ten_tasks_waiting() -> None:
     assert rounds <= 6
 
 
+class CountingSolver(InProcessSolver):
+    """The solver, and how often it was asked."""
+
+    solves = 0
+
+    async def solve(self, snapshot: Snapshot, now: float, limits: Limits) -> Plan | None:
+        self.solves += 1
+        return await super().solve(snapshot, now, limits)
+
+
+async def test_another_plan_is_made_only_when_something_changed() -> None:
+    bench = await Bench().open()
+    solver = bench.solver = CountingSolver()
+    await bench.restart()
+    await bench.submit("e", 1000, task={"resources": {"time": "10s"}})
+    look = bench.service._look
+    for _ in range(5):
+        await look()
+    assert solver.solves == 1
+    await bench.end(await bench.claim(), 10.0)
+    await look()
+    assert solver.solves == 1, "a few tasks fewer, as long as expected"
+    bench.set("local", price_per_hour=1.0)
+    await look()
+    assert solver.solves == 2
+    await bench.submit("f", 1)
+    await look()
+    assert solver.solves == 3
+    for _ in range(10):
+        await bench.end(await bench.claim(), 40.0)
+    await look()
+    assert solver.solves == 4, "tasks take four times as long as their user said"
+
+
+async def test_many_changes_at_once_are_looked_at_together() -> None:
+    bench = await Bench().open()
+    looks = 0
+    state = bench.tasks.planning_state
+
+    async def counted() -> PlanningState:
+        nonlocal looks
+        looks += 1
+        return await state()
+
+    bench.tasks.planning_state = counted  # type: ignore[method-assign]
+    await bench.submit("e", 10)
+    loop = asyncio.create_task(bench.service.run())
+    for _ in range(200):
+        await bench.service.wake()
+        await asyncio.sleep(0)
+    loop.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loop
+    assert 1 <= looks <= 3
+
+
 async def test_a_preview_plans_beside_what_runs_and_stores_nothing() -> None:
     bench = await Bench().open("slow", "fast")
     bench.set("slow", price_per_hour=1.0)
@@ -298,3 +359,27 @@ async def test_alarms_pause_with_a_reason_and_are_announced_once() -> None:
     assert kinds == ["experiment.submitted", DEADLINE_AT_RISK, BUDGET_EXHAUSTED]
     await store.resume("e", 7.0)
     assert bench.database.experiments["e"].budget == 7.0
+
+
+async def test_a_program_that_ran_before_is_planned_with_what_that_run_showed() -> None:
+    bench = await Bench().open()
+    await bench.submit("first", 200, task={"resources": {"time": "1m"}})
+    for _ in range(20):
+        await bench.look()
+        await bench.end(await bench.claim(), 2.0, peak_memory_bytes=10**8)
+    previewer = Previewer(bench.tasks, InProcessSolver())
+    step = {"command": ["true"], "task_inputs": {"X": "1..50"}, "resources": {"time": "1m"}}
+    document = {"name": "again", "tasks": {"t": step, "other": {"command": ["false"]}}}
+    found = await previewer.preview(compile_document(parse_document(document, now=NOW)), "default", frontier=False)
+    again, other = found["steps"]
+    assert (again["runtime"]["n"], again["earlier_attempts"], other["runtime"]["n"]) == (10, 10, 0)
+    assert 1.5 < again["runtime"]["mean_s"] < 5.0
+    assert again["memory"]["largest_bytes"] == 10**8
+    step_id = await bench.submit("second", 50, task={"resources": {"time": "1m"}})
+    told = await bench.explained(step_id)
+    assert told["runtime_on"]["local"]["mean_s"] < 5.0
+    # What the step shows itself soon weighs more.
+    for _ in range(10):
+        await bench.end(await bench.claim(), 8.0)
+        await bench.look()
+    assert (await bench.explained(step_id))["runtime_on"]["local"]["mean_s"] > 5.0

@@ -102,6 +102,16 @@ def test_a_dearer_resource_is_named_dearer_and_becomes_the_choice_when_its_price
     assert plan(fallen, 0.0).of_group("g")[0].resource == "dear"
 
 
+def test_a_resource_that_would_be_late_says_by_how_much() -> None:
+    slow = Resource(name="slow", capacity={"cpu": 4}, speed=0.25)
+    two = replace(simple(), resources=(*simple().resources, slow))
+    due = experiment(deadline_at_s=150.0)(two)
+    told = explain(due, plan(due, 0.0), 0.0, "g")
+    assert "slow: feasible, but a task would end 250 s after the deadline" in [
+        verdict.text for verdict in told.verdicts
+    ]
+
+
 def test_without_resources_the_reason_says_so() -> None:
     bare = replace(simple(), resources=())
     assert plan(bare, 0.0).unplaced[0].reasons[0].cause is Cause.NO_RESOURCE

@@ -121,6 +121,8 @@ def test_the_frontier_has_eight_plans_none_of_which_is_dominated() -> None:
         ("groups[0].n_ready", lambda s: _group(s, n_ready=-5)),
         ("groups[0].nodes", lambda s: _group(s, nodes=0)),
         ("groups[0].failure_rate", lambda s: _group(s, failure_rate=1.0)),
+        ("groups[0].failure_on['r0']", lambda s: _group(s, failure_on={"r0": 1.5})),
+        ("arrivals_per_s", lambda s: replace(s, arrivals_per_s=-1.0)),
         ("groups[1]", lambda s: replace(s, groups=(s.groups[0], s.groups[0]))),
         ("resources[0].speed", lambda s: _resource(s, speed=0.0)),
         ("resources[0].capacity.cpu", lambda s: _resource(s, capacity={"cpu": float("inf")})),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from math import log
+from typing import Any
 
 from airavata_scheduler.adapters.memory.database import LIVING, ExperimentRow, MemoryDatabase, StepRow
 from airavata_scheduler.adapters.memory.reports import record
@@ -118,6 +119,19 @@ class MemoryTaskStore:
             if step_id in step_ids:
                 sizes.setdefault((step_id, name), []).append(output.size_bytes)
         return [OutputStatistics(*key, len(sizes[key]), float(sum(sizes[key]))) for key in sorted(sizes)]
+
+    async def forerunners(self, project: str, programs: Sequence[Mapping[str, Any]]) -> list[int | None]:
+        """Of all steps of the project."""
+        ran = {key[0] for key, row in self._database.attempts.items() if row.report.state is TaskState.SUCCEEDED}
+        steps = [
+            step
+            for step_id, step in sorted(self._database.steps.items(), reverse=True)
+            if step_id in ran and self._database.experiments[step.experiment].new.project == project
+        ]
+        return [
+            next((step.step_id for step in steps if step.compiled.program.to_json() == program), None)
+            for program in programs
+        ]
 
     async def claim(self, fence: Fence, worker_id: int, wants: Sequence[tuple[int, int]]) -> list[TaskKey]:
         """First what waits in rows (retries, released one by one), then the next of the range."""

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from airavata_scheduler.adapters.persistence.driver import json_text
 from airavata_scheduler.adapters.persistence.engine import transaction
 from airavata_scheduler.adapters.persistence.leases import check_fence
 from airavata_scheduler.adapters.persistence.reports import record
@@ -93,6 +94,15 @@ SELECT s.id AS step_id, o.name, count(*) AS n, sum(o.size_bytes)::float8 AS size
 FROM unnest(CAST(:ids AS int[])) AS s(id) CROSS JOIN LATERAL (
   SELECT name, size_bytes FROM outputs WHERE step_id = s.id ORDER BY index DESC, name DESC LIMIT {_LATEST}) o
 GROUP BY 1, 2 ORDER BY 1, 2
+""")
+_FORERUNNERS = sa.text("""
+SELECT (SELECT r.id FROM (
+          SELECT s.id, s.spec FROM steps s JOIN experiments e ON e.id = s.experiment
+          WHERE e.project = :project ORDER BY s.id DESC LIMIT 300) r
+        WHERE r.spec -> 'program' = p.program
+          AND EXISTS (SELECT FROM attempts a WHERE a.step_id = r.id AND a.state = 6)
+        ORDER BY r.id DESC LIMIT 1) AS id
+FROM jsonb_array_elements(CAST(:programs AS jsonb)) WITH ORDINALITY AS p(program, position) ORDER BY p.position
 """)
 
 # The experiment's row is share-locked, so a claim and a cancel of the same experiment wait for each other, and
@@ -208,6 +218,15 @@ class PostgresTaskStore:
             return [OutputStatistics(**row) for row in rows.mappings()]
 
         return await transaction(self._engine, work) if step_ids else []
+
+    async def forerunners(self, project: str, programs: Sequence[Mapping[str, Any]]) -> list[int | None]:
+        """One statement for all of them."""
+
+        async def work(connection: AsyncConnection) -> list[int | None]:
+            values = {"project": project, "programs": json_text(list(programs))}
+            return [row.id for row in await connection.execute(_FORERUNNERS, values)]
+
+        return await transaction(self._engine, work) if programs else []
 
     async def claim(self, fence: Fence, worker_id: int, wants: Sequence[tuple[int, int]]) -> list[TaskKey]:
         """First what waits in rows (retries, released one by one), then the next of the range."""

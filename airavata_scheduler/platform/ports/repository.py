@@ -225,6 +225,13 @@ class TaskStore(Protocol):
         """Of each of these steps, the latest outputs, a bounded number; one entry for each step and name."""
         ...
 
+    async def forerunners(self, project: str, programs: Sequence[Mapping[str, Any]]) -> list[int | None]:
+        """For each program (`ProgramTemplate` as JSON) the latest step of a project that ran it with success, if any.
+
+        Only the latest few hundred steps of the project are looked at.
+        """
+        ...
+
     async def give_back(self, worker_id: int, held: Sequence[TaskKey]) -> int:
         """Take back tasks assigned to the worker that it does not hold, because the answer to a claim got lost.
 

@@ -2,6 +2,7 @@
 
 The arithmetic is `scheduler_core.estimates`; here is what was seen, and which prior each estimate starts from. What is
 lost with the process is read again from the database, as aggregates of the latest attempts; queue waits are seen anew.
+A new step begins with what the latest run of the same program in its project showed.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, log
 
+from airavata_scheduler.platform.domain.compiled import CompiledStep
 from airavata_scheduler.platform.domain.failures import INFRASTRUCTURE_CAUSES, Cause
 from airavata_scheduler.platform.domain.messages import Report
 from airavata_scheduler.platform.domain.states import TaskState
-from airavata_scheduler.platform.ports.repository import AttemptStatistics, OutputStatistics
+from airavata_scheduler.platform.ports.repository import AttemptStatistics, OutputStatistics, TaskStore
 from airavata_scheduler.platform.services.waits import Arrivals, QueueWaits
 from airavata_scheduler.scheduler_core import Estimate, Failures, Observed, estimate, prior_from_others
 
@@ -23,8 +25,12 @@ _SAMPLE = 64
 _MOST_STEPS = 2000
 #: Observations beyond this number count half, so that a drift is noticed.
 _MEMORY = 1000
+#: What an earlier run of the same program showed counts as so many observations on each resource at most.
+_INHERITED = 10
 #: An estimate that changed by this factor since the last plan is a reason for another one.
 _NOTICEABLE = log(1.25)
+#: Memory beyond the request is no reason for another plan while it is less than this.
+_LITTLE_BYTES = 10**8
 #: A plan counts with no more memory than this many times what was ever seen of a step.
 _ABOVE_LARGEST = 1.25
 
@@ -61,6 +67,7 @@ class StepEstimate:
     failure_rate: float = 0.0
     failure_on: Mapping[str, float] = field(default_factory=dict)
     memory: MemoryUse | None = None
+    earlier: int = 0  #: of the attempts seen, those of an earlier run of the same program
 
     def runtime_on(self, resource: str, speed: float) -> float:
         """Seconds expected on a resource of that speed."""
@@ -91,6 +98,7 @@ class _Seen:
 
     on: dict[str, _There] = field(default_factory=lambda: defaultdict(_There))
     outputs: dict[str, tuple[int, float]] = field(default_factory=dict)  #: name -> number, bytes together
+    earlier: int = 0
     loaded: bool = False  #: whether the database was asked for what was seen before
 
     def add(self, resource: str, runtimes: Observed, memory: Observed, attempts: int, failed: int) -> None:
@@ -138,15 +146,30 @@ class Experience:
             self._seen.setdefault(step_id, _Seen()).loaded = True
         for found in attempts:
             if found.step_id in fresh:
-                runtimes = Observed(found.n, found.log_sum, found.log_square_sum, found.largest_s)
-                memory = Observed(
-                    found.memory_n, found.memory_log_sum, found.memory_log_square_sum, found.largest_bytes
-                )
+                runtimes, memory = _observed(found)
                 self._seen[found.step_id].add(found.resource, runtimes, memory, found.attempts, found.failed)
         for output in outputs:
             if output.step_id in fresh:
                 self._seen[output.step_id].add_output(output.name, output.n, output.size_bytes)
         self._forget()
+
+    def inherit(self, step_id: int, attempts: Iterable[AttemptStatistics], outputs: Iterable[OutputStatistics]) -> None:
+        """Begin a step of which nothing was seen with what an earlier run of its program showed, at a low weight."""
+        seen = self._seen.setdefault(step_id, _Seen(loaded=True))
+        if seen.on:
+            return
+        for found in attempts:
+            runtimes, memory = _observed(found)
+            attempts_kept = min(found.attempts, _INHERITED)
+            failed = round(found.failed * attempts_kept / max(1, found.attempts))
+            seen.add(
+                found.resource, _faded(runtimes, _INHERITED, _INHERITED), _faded(memory, _INHERITED, _INHERITED),
+                attempts_kept, failed,
+            )  # fmt: skip
+            seen.earlier += seen.on[found.resource].runtimes.n
+        for output in outputs:
+            kept = min(output.n, _INHERITED)
+            seen.add_output(output.name, kept, output.size_bytes * kept / output.n)
 
     def add(self, resource: str, reports: Sequence[Report]) -> None:
         """Learn from attempts that ended, on a resource."""
@@ -211,7 +234,8 @@ class Experience:
         }
         rate = failures.rate() if failures.attempts else 0.0
         rates = {name: there.failures.rate(rate) for name, there in seen.on.items() if there.failures.attempts}
-        return StepEstimate(estimate(pooled, prior.runtime_s), on, rate, rates, _memory(seen, prior.memory_bytes))
+        memory = _memory(seen, prior.memory_bytes)
+        return StepEstimate(estimate(pooled, prior.runtime_s), on, rate, rates, memory, seen.earlier)
 
     def drifted(self, estimates: Mapping[int, StepEstimate]) -> bool:
         """Whether an estimate differs noticeably from what the plan in force was made with."""
@@ -247,12 +271,40 @@ def _figures(estimates: Mapping[int, StepEstimate]) -> Iterable[tuple[tuple[int,
         yield (step_id, ""), believed.runtime.mean_s
         for name, there in believed.on.items():
             yield (step_id, f"on {name}"), there.mean_s
-        if believed.memory is not None:
-            yield (step_id, "memory"), float(max(1, believed.memory.needed_bytes))
+        memory = believed.memory
+        beyond = 0 if memory is None or memory.needed_bytes <= memory.asked_bytes else memory.needed_bytes
+        yield (step_id, "memory"), float(max(_LITTLE_BYTES, beyond))
 
 
-def _faded(seen: Observed) -> Observed:
-    if seen.n <= _MEMORY:
+def _observed(found: AttemptStatistics) -> tuple[Observed, Observed]:
+    """Runtimes and memory."""
+    return (
+        Observed(found.n, found.log_sum, found.log_square_sum, found.largest_s),
+        Observed(found.memory_n, found.memory_log_sum, found.memory_log_square_sum, found.largest_bytes),
+    )
+
+
+def _faded(seen: Observed, most: int = _MEMORY, kept: int = _MEMORY // 2) -> Observed:
+    """As it is up to a number of observations, beyond that as fewer of the same mean and spread."""
+    if seen.n <= most:
         return seen
-    part = _MEMORY // 2 / seen.n
-    return Observed(_MEMORY // 2, seen.total * part, seen.squares * part, seen.largest)
+    part = kept / seen.n
+    return Observed(kept, seen.total * part, seen.squares * part, seen.largest)
+
+
+async def recall(store: TaskStore, experience: Experience, steps: Sequence[tuple[int, str, CompiledStep]]) -> None:
+    """Look for earlier runs of steps that nothing was seen of, as (step id, project, step)."""
+    by_project: dict[str, list[tuple[int, CompiledStep]]] = defaultdict(list)
+    for step_id, project, step in steps:
+        by_project[project].append((step_id, step))
+    for project, mine in by_project.items():
+        found = await store.forerunners(project, [step.program.to_json() for _, step in mine])
+        ids = sorted({i for i in found if i is not None})
+        attempts, outputs = await store.attempt_statistics(ids), await store.output_statistics(ids)
+        for (step_id, _), earlier in zip(mine, found, strict=True):
+            if earlier is not None:
+                experience.inherit(
+                    step_id,
+                    [row for row in attempts if row.step_id == earlier],
+                    [row for row in outputs if row.step_id == earlier],
+                )

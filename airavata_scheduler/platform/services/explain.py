@@ -66,7 +66,8 @@ class Explainer:
         parts = (f"{part.subject.rpartition('/')[2]}: {part.summary}" for part in waiting)
         reasons = (*((view.reason,) if view.reason else ()), *parts)
         resources = next((part.resources for part in waiting if part.resources), ())
-        return Explanation(view.id, view.status, summary, reasons, resources)
+        remedy = "; or ".join(dict.fromkeys(part.remedy for part in waiting if part.remedy))
+        return Explanation(view.id, view.status, summary, reasons, resources, remedy=remedy)
 
     async def _step(self, view: ExperimentView, step: StepView) -> Explanation:
         subject = f"{view.id}/{step.name}"
@@ -78,7 +79,8 @@ class Explainer:
             return Explanation(subject, "PENDING", _needs_sentence(view, step), _count_reasons(step.counts))
         if not step.counts.get("ready"):
             return Explanation(subject, "RUNNING", f"{_active(step.counts)} tasks run, none waits")
-        summary = f"{step.counts['ready']} tasks are ready and {_active(step.counts)} run"
+        ready = step.counts["ready"]
+        summary = f"{_n(ready, 'task')} {'is' if ready == 1 else 'are'} ready and {_active(step.counts)} run"
         return await self._waiting(view, step, subject, summary, _count_reasons(step.counts))
 
     async def _task(self, view: ExperimentView, step: StepView, task: TaskView) -> Explanation:
@@ -112,7 +114,9 @@ class Explainer:
         found = await self._plan(step.step_id)
         if not found:
             return Explanation(subject, "READY", f"{summary}; the next plan will consider the step", details)
-        reasons = tuple(reason["text"] for reason in found["reasons"])
+        # What only says again what stands beside a resource is left out.
+        said = {f"{verdict['resource']}: {verdict['text']}" for verdict in found["verdicts"]}
+        reasons = tuple(reason["text"] for reason in found["reasons"] if reason["text"] not in said)
         expected = (_runtime_sentence(found), *_memory_sentences(found), *_wait_sentences(found))
         expected = (*expected, *_forecast_sentences(view, found))
         return Explanation(
@@ -129,7 +133,7 @@ class Explainer:
 
 def _plan_sentence(found: Mapping[str, Any]) -> str:
     if found["shares"]:
-        places = ", ".join(f"{places} places on {name}" for name, places in found["shares"].items())
+        places = ", ".join(f"{_n(places, 'place')} on {name}" for name, places in found["shares"].items())
         return f"the plan gives the step {places}"
     return "the plan has no place for the step"
 
@@ -154,7 +158,9 @@ def _runtime_sentence(found: Mapping[str, Any]) -> str:
     about = [("at speed 1", found["runtime"]), *((f"on {name}", e) for name, e in found["runtime_on"].items())]
     parts = [f"{e['mean_s']:.3g} s {where} ({e['low_s']:.3g} to {e['high_s']:.3g} s)" for where, e in about]
     seen = found["runtime"]["n"]
-    source = f"from {seen} finished attempts" if seen else "nothing was seen yet"
+    source = f"from {_n(seen, 'finished attempt')}" if seen else "nothing was seen yet"
+    if found["earlier_attempts"]:
+        source += f", {found['earlier_attempts']} of them of an earlier run of the same program"
     fails = f"; {found['failure_rate']:.0%} of attempts fail" if found["failure_rate"] >= 0.005 else ""
     return f"a task is expected to take {', '.join(parts)}: {source}{fails}"
 
@@ -165,8 +171,9 @@ def _memory_sentences(found: Mapping[str, Any]) -> list[str]:
     if memory is None:
         return []
     asked, planned = memory["asked_bytes"], found["planned_memory_bytes"]
-    span = f"{_gb(memory['mean_bytes'])} ({_gb(memory['low_bytes'])} to {_gb(memory['high_bytes'])}"
-    sentence = f"a task uses about {span}, at most {_gb(memory['largest_bytes'])} in {memory['n']} attempts) of memory"
+    span = f"{_gb(memory['low_bytes'])} to {_gb(memory['high_bytes'])}"
+    most = f"the most in {_n(memory['n'], 'attempt')} was {_gb(memory['largest_bytes'])}"
+    sentence = f"a task uses about {_gb(memory['mean_bytes'])} of memory ({span}; {most})"
     if planned > asked:
         asks = f"asks for {_gb(asked)}" if asked else "asks for none"
         return [f"{sentence}; it {asks}, so the plan counts with {_gb(planned)}: say so with `memory`"]
@@ -186,6 +193,10 @@ def _wait_sentences(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _s(seconds: float) -> str:
+    return f"{seconds:.3g}" if seconds < 100 else f"{seconds:.0f}"
+
+
 def _gb(size_bytes: float) -> str:
     return f"{size_bytes / 1e9:.3g} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.3g} MB"
 
@@ -196,12 +207,16 @@ def _forecast_sentences(view: ExperimentView, found: Mapping[str, Any]) -> list[
     placeless = found["unplaced"] and not found["shares"]
     if forecast is None or forecast["finish_s"] is None or placeless:
         return []
-    span = f"{forecast['finish_low_s']:.0f} to {forecast['finish_high_s']:.0f} s"
-    end = f"the experiment is expected to end in {forecast['finish_s']:.0f} s ({span})"
-    sentences = [f"{end} and to cost {forecast['cost']:.4g} more"]
+    span = f"{_s(forecast['finish_low_s'])} to {_s(forecast['finish_high_s'])} s"
+    end = f"is expected to end in {_s(forecast['finish_s'])} s ({span}) and to cost {forecast['cost']:.4g} more"
+    sentences = []
+    if forecast["unplaced"]:
+        sentences.append(f"{_n(forecast['unplaced'], 'task')} of the experiment cannot run as things are")
+    if forecast["placed"]:
+        sentences.append(f"{'the rest' if forecast['unplaced'] else 'the experiment'} {end}")
     if view.budget is not None:
         sentences.append(f"of its budget of {view.budget:.6g}, {view.cost:.4g} is spent")
-    if view.deadline is not None:
+    if view.deadline is not None and forecast["placed"]:
         sentences.append(f"the risk that it misses its deadline is {forecast['deadline_risk']:.0%}")
     return sentences
 
@@ -212,6 +227,10 @@ def _remedy(found: Mapping[str, Any]) -> str:
         return ""
     causes = [reason["cause"] for reason in (*found["reasons"], *found["verdicts"])]
     return "; or ".join(dict.fromkeys(_REMEDIES[cause] for cause in causes if cause in _REMEDIES))
+
+
+def _n(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _step_of(view: ExperimentView, name: str) -> StepView:

@@ -58,7 +58,7 @@ def plan_json(
             {"step_id": int(u.group), "count": u.count, "reasons": [reason.text for reason in u.reasons]}
             for u in plan.unplaced
         ],
-        "estimates": [
+        "runtimes": [
             {"step_id": int(group.key), **estimates_json(group, believed.get(int(group.key)))}
             for group in snapshot.groups
         ],
@@ -76,6 +76,7 @@ def estimates_json(group: TaskGroup, believed: StepEstimate | None) -> dict[str,
         "failure_on": dict(group.failure_on),
         "memory": None if believed is None or believed.memory is None else asdict(believed.memory),
         "planned_memory_bytes": group.request.get("memory_bytes", 0.0),
+        "earlier_attempts": 0 if believed is None else believed.earlier,
         "input_bytes": sum(group.inputs.values()),
     }
 

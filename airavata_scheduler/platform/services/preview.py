@@ -9,7 +9,7 @@ from airavata_scheduler.platform.domain.compiled import CompiledExperiment, Comp
 from airavata_scheduler.platform.domain.errors import UnavailableError
 from airavata_scheduler.platform.ports.repository import OpenStep, PlanningState, StepSpec, TaskStore
 from airavata_scheduler.platform.ports.solver import Solver
-from airavata_scheduler.platform.services.experience import Experience, Prior, StepEstimate
+from airavata_scheduler.platform.services.experience import Experience, Prior, StepEstimate, recall
 from airavata_scheduler.platform.services.plan_json import (
     estimates_json,
     forecast_json,
@@ -63,6 +63,7 @@ class Previewer:
         for step, compiled_step in zip(hypothetical, compiled.steps, strict=True):
             spec = StepSpec(step.step_id, _EXPERIMENT, compiled_step.position, compiled_step.name, step.n, {}, ids)
             known[step.step_id] = KnownStep(spec, compiled_step)
+        await recall(self._tasks, seen, [(s.step_id, s.project, known[s.step_id].step) for s in hypothetical])
         everything = PlanningState(
             state.now, [*open_steps, *hypothetical], state.workers, state.resources, state.next_retry_at
         )

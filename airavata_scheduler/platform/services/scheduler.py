@@ -27,7 +27,7 @@ from airavata_scheduler.platform.ports.solver import Solver
 from airavata_scheduler.platform.ports.storage import Storage
 from airavata_scheduler.platform.services.alarms import budget_alarms, deadline_alarms
 from airavata_scheduler.platform.services.dispatch import Book
-from airavata_scheduler.platform.services.experience import Experience, Prior, StepEstimate
+from airavata_scheduler.platform.services.experience import Experience, Prior, StepEstimate, recall
 from airavata_scheduler.platform.services.plan_json import explanation_json, plan_json
 from airavata_scheduler.platform.services.snapshot import build_snapshot, planned_requests, read_from
 from airavata_scheduler.platform.services.spending import Spending, charges, cost_of, prior_s
@@ -153,6 +153,8 @@ class TaskSchedulerService:
             begun = sorted(fresh - idle)
             attempts = await self._store.attempt_statistics(begun)
             self._experience.load(fresh, attempts, await self._store.output_statistics(begun))
+            new = [(s.step_id, s.project, known[s.step_id].step) for s in steps if s.step_id in fresh & idle]
+            await recall(self._store, self._experience, new)
         priors = {
             step.step_id: Prior(prior_s(step, compiled, state.resources), compiled.program.request.memory_bytes)
             for step in steps
