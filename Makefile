@@ -41,7 +41,7 @@ test: $(STAMP) ## All tiers; all of them run even when one fails
 	if [ -n "$$failed" ]; then echo "Failed:$$failed" >&2; exit 1; fi
 
 test-fast: $(STAMP) ## Unit, conformance and simulation: no Ray
-	@$(PY) -m pytest $(TIERS_WITHOUT_RAY) -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(PY) -m pytest $(TIERS_WITHOUT_RAY) -n 2 --dist worksteal $(PYTEST_ARGS)
 
 test-integration: $(STAMP) ## Against real servers
 	@$(PY) -m pytest tests/integration $(PYTEST_ARGS)

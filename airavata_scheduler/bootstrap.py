@@ -20,6 +20,7 @@ from airavata_scheduler.adapters.persistence.resource_store import PostgresResou
 from airavata_scheduler.adapters.persistence.secret_store import PostgresSecretStore
 from airavata_scheduler.adapters.persistence.task_store import PostgresTaskStore
 from airavata_scheduler.adapters.persistence.worker_store import PostgresWorkerStore
+from airavata_scheduler.adapters.process_token import has_ended
 from airavata_scheduler.adapters.rate_limit.limits_adapter import LimitsRateLimit
 from airavata_scheduler.adapters.solver.child import ChildSolver
 from airavata_scheduler.adapters.storage.posix import PosixStorage
@@ -108,6 +109,7 @@ def worker_lifecycle(
         lease_s=stores.settings.worker_lease_s,
         heartbeat_s=stores.settings.heartbeat_s,
         outage_s=stores.settings.database_outage_s,
+        has_ended=has_ended,
         on_change=on_change,
         on_advance=on_advance,
     )

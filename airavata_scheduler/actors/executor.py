@@ -17,6 +17,7 @@ import structlog
 from airavata_scheduler import __version__
 from airavata_scheduler.actors.gauges import ExecutorGauges
 from airavata_scheduler.adapters.actor_calls.proxies import LifecycleProxy, SchedulerProxy
+from airavata_scheduler.adapters.process_token import own_token
 from airavata_scheduler.adapters.worker_channel.ray import RayWorkerChannel
 from airavata_scheduler.platform.domain.messages import Extent, Hello
 from airavata_scheduler.platform.domain.request import Capacity
@@ -49,7 +50,7 @@ class Executor:
             version=__version__,
             # Ray does not count disk space; what others write there later is not ours to promise.
             capacity=replace(capacity, disk_bytes=shutil.disk_usage(self._scratch).free),
-            facts={"python": sys.version.split()[0]},
+            facts={"python": sys.version.split()[0], "process": own_token()},
         )
         self._gauges = ExecutorGauges(resource, self._hello.host)
         self._agent: Agent | None = None

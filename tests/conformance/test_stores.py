@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log
 from typing import Any
 
@@ -319,6 +320,9 @@ async def test_a_reaper_that_was_away_gives_everybody_a_lease_before_it_ends_any
     assert again >= now
     assert [w.id for w in (await world.tasks.planning_state()).workers] == [world.worker]
     assert (await world.end(held)).stale == []
+    other = await world.workers.register_worker(replace(hello("other"), facts={"process": "p"}), 30)
+    assert await world.workers.worker_processes() == {other: "p"}
+    assert (await world.workers.expire_workers(reaper, 30, last, [other]))[0] == [other], "it is known to have ended"
 
 
 async def test_a_lease_that_ran_out_unseen_can_still_be_renewed(world: World) -> None:

@@ -24,7 +24,7 @@ from airavata_scheduler.launcher.status import status
 
 #: What may break the platform comes last.
 _ORDER = (
-    "test_main_job", "test_sdk", "test_lifecycle", "test_api", "test_planning", "test_nodes",
+    "test_main_job", "test_sdk", "test_lifecycle", "test_api", "test_planning", "test_disk", "test_nodes",
     "test_faults", "test_outage",
 )  # fmt: skip
 _CPUS = 2
@@ -222,6 +222,7 @@ def _started() -> Iterator[Platform]:
     root = Path(tempfile.mkdtemp(prefix="airavata-e2e-"))
     platform = Platform(root / "home")
     seen: set[int] = set()
+    mounted = _mount_storage(platform.home / "storage")
     try:
         platform.up()
         yield platform
@@ -231,8 +232,19 @@ def _started() -> Iterator[Platform]:
         left = [pid for pid in seen if is_alive(pid)] + platform.of_this_home() + platform.tasks_alive()
         for pid in left:
             os.kill(pid, signal.SIGKILL)
+    if mounted:
+        subprocess.run(["umount", "--lazy", str(platform.home / "storage")], check=True)
     assert not left, f"`airavata down` left {left}"
     shutil.rmtree(root)
+
+
+def _mount_storage(path: Path) -> bool:
+    """Outputs and logs get a small disk of their own where that is permitted, so that it can be filled."""
+    if os.geteuid() != 0:
+        return False
+    path.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", str(path)]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
 @pytest.fixture

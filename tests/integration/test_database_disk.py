@@ -18,6 +18,8 @@ from airavata_scheduler.launcher.secrets import ensure_secrets
 from airavata_scheduler.platform.domain.errors import UnavailableError
 from airavata_scheduler.settings import Paths
 
+pytestmark = pytest.mark.optional("mounting a file system needs root and may not be permitted")
+
 _INSERT = sa.text("INSERT INTO kept SELECT g, gen_random_uuid()::text FROM generate_series(1, :n) AS g")
 
 

@@ -74,7 +74,7 @@ class Remote:
     def __init__(self, store: Any, outage: Outage, short_s: float) -> None:
         self._store = store
         self._outage = outage
-        self._limits = {"renew_worker": short_s, "expire_workers": 0.0, "take": 4.0}
+        self._limits = {"renew_worker": short_s, "expire_workers": 0.0, "worker_processes": 0.0, "take": 4.0}
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method, outage, limit_s = getattr(self._store, name), self._outage, self._limits.get(name, 60.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from airavata_scheduler.adapters.memory.database import (
     LIVING,
@@ -77,7 +77,14 @@ class MemoryWorkerStore:
         self._database.append([Event("worker.left", None, None, {"worker": worker_id, "returned": len(held)})])
         return len(held)
 
-    async def expire_workers(self, fence: Fence, lease_s: float, last: LastLook | None) -> tuple[Sequence[int], float]:
+    async def worker_processes(self) -> Mapping[int, str]:
+        """See the port."""
+        living = [row for row in self._database.workers.values() if row.state in LIVING]
+        return {row.id: str(row.hello.facts["process"]) for row in living if "process" in row.hello.facts}
+
+    async def expire_workers(
+        self, fence: Fence, lease_s: float, last: LastLook | None, ended: Sequence[int] = ()
+    ) -> tuple[Sequence[int], float]:
         """See the port."""
         database, now = self._database, self._database.clock.time()
         database.check_fence(fence)
@@ -85,8 +92,8 @@ class MemoryWorkerStore:
         if last is None or not last.was_regular(now, lease_s):
             for row in living:
                 row.lease_until = now + lease_s
-            return [], now
-        lost = [row.id for row in living if row.lease_until < over_before(now, lease_s)]
+        end = over_before(now, lease_s)
+        lost = [row.id for row in living if row.lease_until < end or row.id in ended]
         for worker_id in lost:
             database.workers[worker_id].state = "lost"
         if lost:

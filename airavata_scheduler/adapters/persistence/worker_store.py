@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 from psycopg.types.json import Jsonb
@@ -53,11 +53,15 @@ _NOW = sa.text("SELECT extract(epoch FROM clock_timestamp())::float8")
 # As of the time that was just read: should the server freeze in between, it must not count.
 _EXPIRE = sa.text("""
 UPDATE workers SET state = 'lost'
-WHERE state IN ('live', 'draining') AND lease_until < to_timestamp(:end) RETURNING id
+WHERE state IN ('live', 'draining') AND (lease_until < to_timestamp(:end) OR id = ANY(CAST(:ended AS bigint[])))
+RETURNING id
 """)
 _EXTEND_ALL = sa.text("""
 UPDATE workers SET lease_until = to_timestamp(:now) + make_interval(secs => :lease_s)
 WHERE state IN ('live', 'draining')
+""")
+_PROCESSES = sa.text("""
+SELECT id, facts ->> 'process' FROM workers WHERE state IN ('live', 'draining') AND facts ? 'process'
 """)
 _HELD = sa.text("SELECT count(*) FROM tasks WHERE worker_id = ANY(:ids) AND state BETWEEN 2 AND 5")
 # Also those whose successor registered, and whatever an interrupted reaper left.
@@ -75,6 +79,7 @@ FROM workers w WHERE w.id = t.worker_id AND w.state IN ('lost', 'gone') AND t.st
 """)
 #: Part of a lease that the statement of a heartbeat may take, and the one that decides who is lost.
 _PATIENCE = 10
+_LIST_S = 2.0
 _CONTEXTS = sa.text("SELECT id, spec, experiment FROM steps WHERE id = ANY(:ids)")
 _STORAGES = sa.text("SELECT name, kind, root FROM storages ORDER BY name")
 _ENSURE_STORAGE = sa.text("""
@@ -149,7 +154,17 @@ class PostgresWorkerStore:
 
         return await transaction(self._engine, work)
 
-    async def expire_workers(self, fence: Fence, lease_s: float, last: LastLook | None) -> tuple[Sequence[int], float]:
+    async def worker_processes(self) -> Mapping[int, str]:
+        """See the port."""
+
+        async def work(connection: AsyncConnection) -> Mapping[int, str]:
+            return {row[0]: row[1] for row in await connection.execute(_PROCESSES)}
+
+        return await transaction(self._engine, work, limit_s=0.0, silence_s=_LIST_S)
+
+    async def expire_workers(
+        self, fence: Fence, lease_s: float, last: LastLook | None, ended: Sequence[int] = ()
+    ) -> tuple[Sequence[int], float]:
         """One short transaction that is not repeated: what was true before the database was away is not true after."""
 
         async def work(connection: AsyncConnection) -> tuple[Sequence[int], float]:
@@ -157,8 +172,8 @@ class PostgresWorkerStore:
             now: float = (await connection.execute(_NOW)).scalar_one()
             if last is None or not last.was_regular(now, lease_s):
                 await connection.execute(_EXTEND_ALL, {"now": now, "lease_s": lease_s})
-                return [], now
-            lost = (await connection.execute(_EXPIRE, {"end": over_before(now, lease_s)})).scalars().all()
+            values = {"end": over_before(now, lease_s), "ended": list(ended)}
+            lost = (await connection.execute(_EXPIRE, values)).scalars().all()
             if lost:
                 held: int = (await connection.execute(_HELD, {"ids": list(lost)})).scalar_one()
                 await append(connection, [Event("worker.lost", None, None, {"workers": list(lost), "tasks": held})])

@@ -271,11 +271,18 @@ class WorkerStore(Protocol):
         """It leaves in order: its tasks go back. How many."""
         ...
 
-    async def expire_workers(self, fence: Fence, lease_s: float, last: LastLook | None) -> tuple[Sequence[int], float]:
-        """End the registrations whose lease is over: (their ids, the database's time of this look).
+    async def worker_processes(self) -> Mapping[int, str]:
+        """Of the living workers that said so, the token of their process. UnavailableError after a moment."""
+        ...
+
+    async def expire_workers(
+        self, fence: Fence, lease_s: float, last: LastLook | None, ended: Sequence[int] = ()
+    ) -> tuple[Sequence[int], float]:
+        """End the registrations whose lease is over, and those of ``ended``: (ids, the database's time of this look).
 
         Unless the ``last`` look was a regular one, nobody could be sure to renew: every living worker is then given a
-        whole lease from now on, and none is ended. Answers, or raises UnavailableError, within a fraction of a lease.
+        whole lease from now on, and no other is ended. Answers, or raises UnavailableError, within a fraction of a
+        lease.
         """
         ...
 

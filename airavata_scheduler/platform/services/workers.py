@@ -25,6 +25,7 @@ class WorkerLifecycleService:
     """See `interfaces.WorkerLifecycle`.
 
     ``outage_s`` is how long it goes on promising leases while the database is away.
+    ``has_ended`` tells of the token of a worker's process whether that has ended for certain; its lease is over then.
     ``on_change`` is called when workers came or went, ``on_advance`` when lost tasks had consequences.
     """
 
@@ -39,6 +40,7 @@ class WorkerLifecycleService:
         lease_s: float,
         heartbeat_s: float,
         outage_s: float,
+        has_ended: Callable[[str], bool] = lambda _: False,
         on_change: Callable[[], None] = lambda: None,
         on_advance: Callable[[ReportOutcome], None] = lambda _: None,
     ) -> None:
@@ -50,6 +52,7 @@ class WorkerLifecycleService:
         self._lease_s = lease_s
         self._heartbeat_s = heartbeat_s
         self._outage_s = outage_s
+        self._has_ended = has_ended
         self._on_change = on_change
         self._on_advance = on_advance
         self._nudges: dict[int, asyncio.Event] = defaultdict(asyncio.Event)
@@ -148,7 +151,9 @@ class WorkerLifecycleService:
             # Should this look fail, the next one finds that the database was away.
             self._looked_at, self._promised, self._deciding = None, False, last is not None
             try:
-                lost, now = await self._store.expire_workers(self._fence, self._lease_s, last)
+                processes = await self._store.worker_processes()
+                ended = [worker_id for worker_id, token in processes.items() if self._has_ended(token)]
+                lost, now = await self._store.expire_workers(self._fence, self._lease_s, last, ended)
             finally:
                 self._deciding = False
             self._looked_at = now, self._clock.monotonic()
