@@ -236,8 +236,11 @@ def test_usage_errors_end_with_2(
 ) -> None:
     platform.lives = [experiment("e1", "RUNNING", 1)]
     given = [document if part == "DOCUMENT" else part for part in arguments]
-    assert main([*given, *(["--home", str(home)] if given != ["nonsense"] else [])]) == 2
+    given += ["--home", str(home)] if given != ["nonsense"] else []
+    assert main(given) == 2
     assert "Traceback" not in capsys.readouterr().err
+    assert main([part for part in given if part != "--json"] + ["--json"]) == 2
+    assert last_json(capsys)["error"]["code"] == "usage"
 
 
 def test_an_unexpected_error_is_words_unless_debugging(
