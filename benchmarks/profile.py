@@ -13,6 +13,7 @@ library runs beside ours as "Ray's threads". The tasks' own CPU is not ours and 
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import tempfile
 from collections import defaultdict
@@ -29,6 +30,7 @@ from benchmarks.saying import say, show
 from benchmarks.stages import Samples, read_collapsed
 
 RATE_HZ = 100
+_NODE = re.compile(r"^exec\.[^/]+")  #: the name of an executor, which holds that of the machine
 _SAMPLED = ("svc.task-scheduler", "svc.experiment-orchestrator", "exec.", "api.")
 
 
@@ -142,7 +144,7 @@ def main() -> None:
         "spawn_per_s": bare,
         "cpu_us": sum(spent.micros for spent in used.values()),
     }
-    figures["processes"] = {name: round(spent.micros, 1) for name, spent in used.items()}
+    figures["processes"] = {_NODE.sub("executor", name): round(spent.micros, 1) for name, spent in used.items()}
     figures["stages"] = {name: round(micros, 1) for name, micros in stages.items()}
     show(figures, as_json=options.json)
 

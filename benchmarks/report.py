@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks.catalogue import CATALOGUE, Figure
-from benchmarks.sections import FIGURES, kept
+from benchmarks.sections import FIGURES, SECTIONS, kept
 
 DOCUMENT = FIGURES.parents[1] / "docs" / "performance.md"
 
@@ -57,7 +57,8 @@ def machine(known: dict[str, Any]) -> str:
         f"Python {facts['python']}."
     )
     rows = [["section", "command", "bare spawns/s", "load before", "stolen", "took", "code"]]
-    for name, section in known["sections"].items():
+    for name in (section.name for section in SECTIONS if section.name in known["sections"]):
+        section = known["sections"][name]
         seen = section["machine"]
         rows.append(
             [
@@ -90,7 +91,8 @@ def peers(sections: dict[str, Any]) -> str:
 
 def micros(parts: dict[str, float], title: str) -> str:
     """Parts of a task's CPU time."""
-    shown = [[name, f"{value:.1f}"] for name, value in parts.items() if value >= 0.5]
+    ordered = sorted(parts.items(), key=lambda item: -item[1])
+    shown = [[name, f"{value:.1f}"] for name, value in ordered if value >= 0.5]
     rest = sum(value for value in parts.values() if value < 0.5)
     return _rows([[title, "us a task"], *shown, *([["the rest", f"{rest:.1f}"]] if rest else [])])
 
@@ -105,8 +107,7 @@ def blocks() -> Iterator[tuple[str, str]]:
         yield "peers", peers(sections)
     if "profile" in sections:
         line = sections["profile"]["line"]
-        ordered = dict(sorted(line["processes"].items(), key=lambda item: -item[1]))
-        yield "processes", micros(ordered, "process")
+        yield "processes", micros(line["processes"], "process")
         yield "stages", micros(line["stages"], "stage")
 
 

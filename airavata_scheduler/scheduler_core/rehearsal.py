@@ -174,6 +174,8 @@ class _Stage:
         """Starts what can start on a pool, in its order."""
         who, free, queue = self.who, self.free[pool], self.queue[pool]
         used_up = False
+        if who.is_full(free):
+            return
         for g in queue:
             left = self.quota[g][pool]
             request = who.request[g]
