@@ -31,7 +31,7 @@ class Length:
     bare_tasks: int
 
 
-LENGTHS = (Length("10ms", 0.01, 2000, 600), Length("100ms", 0.1, 300, 60), Length("1s", 1.0, 40, 6))
+LENGTHS = (Length("10ms", 0.01, 2000, 600), Length("100ms", 0.1, 300, 60), Length("1s", 1.0, 100, 6))
 
 
 def efficiency(platform: LivePlatform, length: Length, tasks: int) -> float:

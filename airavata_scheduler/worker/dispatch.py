@@ -22,8 +22,8 @@ _AHEAD_S = 0.15
 _MOST_AHEAD = 256
 #: Tasks longer than this are worth the round trip, and better kept where any slot can take them.
 _LONG_S = 0.5
-#: Work that is kept here, so that the slots never wait for the platform.
-_PREFETCH_S = 1.0
+#: Work that is kept here beside what runs, so that the slots never wait for the platform.
+_PREFETCH_S = 1.5
 #: Tasks shorter than this end so often that their reports wait for each other a little longer.
 _SHORT_S = 0.03
 _PATIENCE_S = 0.05
@@ -94,7 +94,7 @@ class Dispatcher:
         parallel = max(1.0, self.capacity.cpu, float(self.running))
         factor = 1.0
         if self._mean_s is not None:
-            factor = min(max(1.0, _PREFETCH_S / max(self._mean_s, 1e-4)), max(1.0, MOST_HELD / parallel))
+            factor = min(1.0 + _PREFETCH_S / max(self._mean_s, 1e-4), max(1.0, MOST_HELD / parallel))
         room = _scaled(self.capacity, factor)
         for request, count in self._held_requests():
             room = room.plus(request, -count)
@@ -102,6 +102,10 @@ class Dispatcher:
         # A claim costs a transaction: with much prefetched it waits until it is worth it.
         enough = 0.5 * factor * self.capacity.cpu if factor >= 2 else 1e-9
         return room, max(0, MOST_HELD - self.held) if room.cpu >= min(enough, self.capacity.cpu * factor) else 0
+
+    def starves(self, request: Capacity) -> bool:
+        """Whether another task like that could run if only one was here."""
+        return not self._waiting and request.fits_in(self.free)
 
     def patience_s(self) -> float:
         """How long the end of a task may wait for others to be reported with: many short ones share a transaction."""

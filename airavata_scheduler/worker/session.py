@@ -22,6 +22,7 @@ from airavata_scheduler.platform.domain.messages import (
     Welcome,
     WorkerGoneError,
 )
+from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import TaskState
 from airavata_scheduler.worker.channel import Channel
 from airavata_scheduler.worker.dispatch import Dispatcher
@@ -264,6 +265,7 @@ class Session:
         self._spawners.forget(step_ids)
 
     def _received(self, messages: Sequence[Any]) -> None:
+        freed: list[Capacity] = []
         for kind, _, identity, details, *more in messages:
             if kind == "running":
                 report = running_report(identity, *details)
@@ -276,13 +278,16 @@ class Session:
             slot = self._dispatcher.ended(identity, details[6])
             if slot is None or program is None:
                 continue
+            if slot.request not in freed:
+                freed.append(slot.request)
             report = report_from_wire(identity, details, slot.gpus)
             if kind == "collect":
                 self._collect(report, program_to_wire(program, self._fsync), more[0])
             else:
                 self._reporter.add(report)
         self._place()
-        if not self._dispatcher.held:
+        # The platform gives a slot more work once it knows that it is free.
+        if any(map(self._dispatcher.starves, freed)):
             self._reporter.hurry()
 
     def _spawner_died(self, spawner: int, message: str) -> None:

@@ -37,6 +37,32 @@ def test_short_tasks_are_sent_ahead_and_long_ones_are_not() -> None:
         assert (len(assignment.launches) > 1) is ahead
 
 
+@pytest.mark.parametrize(("wall_s", "most"), [(0.5, 6), (1.0, 3), (2.0, 1), (100.0, 0)])
+def test_beside_what_runs_a_moment_of_work_is_kept(wall_s: float, most: int) -> None:
+    one = Capacity(cpu=1)
+    dispatcher = Dispatcher(Capacity(cpu=2), (), 1)
+    dispatcher.add(batch(1, 3, one))
+    dispatcher.place()
+    dispatcher.ended((1, 0, 1), wall_s)
+    dispatcher.place()
+    room, _ = dispatcher.wanted()
+    assert one.copies_in(room) == most
+
+
+def test_it_starves_when_a_slot_is_free_and_nothing_waits() -> None:
+    one = Capacity(cpu=1)
+    dispatcher = Dispatcher(Capacity(cpu=2), (), 1)
+    dispatcher.add(batch(1, 3, one))
+    dispatcher.place()
+    assert not dispatcher.starves(one)
+    dispatcher.ended((1, 0, 1), 1.0)
+    dispatcher.place()
+    assert not dispatcher.starves(one)
+    dispatcher.ended((1, 1, 1), 1.0)
+    dispatcher.place()
+    assert dispatcher.starves(one)
+
+
 def test_a_lost_spawner_gives_its_room_back() -> None:
     dispatcher = Dispatcher(Capacity(cpu=2), (), 2)
     dispatcher.add(batch(1, 2, Capacity()))

@@ -1,10 +1,11 @@
 """Which steps a worker is served from: the plan's shares, in order, as far as the worker has room. Pure.
 
 The rule is that of `scheduler_core.plan`'s module docstring: first every share up to its places, then every share up
-to its burst; never more than a quota; and nothing after a share with `reserve` whose next task waits for room. A worker
-whose tasks are short claims ahead: what it holds and has room for is a multiple of its capacity, and scales places and
-burst. Of a step it holds about what runs there in a second, and little while that is not known: what has to wait, waits
-where every worker can take it. What a budget does not pay for is not started either.
+to its burst; never more than a quota; and nothing after a share with `reserve` whose next task waits for room. A
+worker whose tasks are short claims ahead: what it holds and has room for is a multiple of its capacity, and scales
+places and burst. Of a step it holds, beside what runs, about what starts there within a second, and little while that
+is not known: what has to wait, waits where every worker can take it. What a budget does not pay for is not started
+either.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from math import ceil
 
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.ports.repository import LiveWorker, PlanningState
 from airavata_scheduler.platform.services.spending import UNLIMITED, Spending
 from airavata_scheduler.scheduler_core import Plan, Share
 
-#: A worker holds tasks for this long, and this many times its capacity while their runtime is unknown.
-_AHEAD_S = 1.0
+#: A worker holds tasks for this long beside those that run, and this many times its capacity while their runtime is
+#: unknown.
+_AHEAD_S = 1.5
 _UNKNOWN_TIMES = 2.0
 
 
@@ -162,9 +163,9 @@ class _Serving:
     def _ahead(self, step_id: int) -> int:
         """How many more tasks of a step the worker may hold, running ones included."""
         typical_s = self.book.typical_s(step_id)
-        times = _UNKNOWN_TIMES if typical_s is None else max(1.0, _AHEAD_S / max(typical_s, 1e-4))
+        times = _UNKNOWN_TIMES if typical_s is None else 1.0 + _AHEAD_S / max(typical_s, 1e-4)
         places = self.requests[step_id].copies_in(self.worker.capacity)
-        return ceil(places * times) - self.book.held.get(self.worker.id, {}).get(step_id, 0)
+        return int(places * times) - self.book.held.get(self.worker.id, {}).get(step_id, 0)
 
     def _take(self, step_id: int, request: Capacity, n: int) -> None:
         self.taken[step_id] += n
