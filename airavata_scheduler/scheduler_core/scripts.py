@@ -41,11 +41,13 @@ def orders(who: Cast) -> dict[str, list[int]]:
     """Ways to line the groups up: each respects levels first, and predecessors before successors."""
     groups = range(len(who.size))
     quickest = [min((h for h, ok in zip(who.hold[g], who.allowed[g], strict=True) if ok), default=0.0) for g in groups]
+    typical = [_mean([h for h, ok in zip(who.hold[g], who.allowed[g], strict=True) if ok]) for g in groups]
     work: dict[int, float] = {}
     for g in groups:
         work[who.experiment[g]] = work.get(who.experiment[g], 0.0) + quickest[g] * who.size[g] * _part(who, g)
     keys: dict[str, Callable[[int], tuple[float, ...]]] = {
         "longest": lambda g: (-quickest[g] - who.rank_s[g],),
+        "rank": lambda g: (-typical[g] - who.rank_s[g],),
         "due": lambda g: (who.due_s[g], -quickest[g]),
         "small": lambda g: (work[who.experiment[g]], who.experiment[g], -quickest[g] - who.rank_s[g]),
         "large": lambda g: (-work[who.experiment[g]], who.experiment[g], -quickest[g] - who.rank_s[g]),
@@ -53,6 +55,10 @@ def orders(who: Cast) -> dict[str, list[int]]:
         "widest": lambda g: (-_part(who, g), -quickest[g] - who.rank_s[g]),
     }
     return {name: _topological(who, [(-who.level[g], *key(g), g) for g in groups]) for name, key in keys.items()}
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
 
 
 def _part(who: Cast, g: int) -> float:

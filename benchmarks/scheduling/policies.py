@@ -99,58 +99,78 @@ class Heft:
         for g, row in enumerate(state.running):
             for r, ends in enumerate(row):
                 for until in ends:
-                    lines[r].hold(state, g, until)
+                    lines[r].hold(g, state.now, until)
         self._queue = [[] for _ in state.free]
         rank = {g: _mean_hold(state, g) + state.instance.groups[g].rank_s for g in groups}
         last: dict[str, float] = {}
+        spare = _spare(state)
         for g in sorted(groups, key=lambda g: (-rank[g], g)):
             group = state.instance.groups[g]
             ready = max([last.get(k, state.now) for k in group.after], default=state.now)
+            least = min((c.money for c in state.charge[g] if c.possible), default=0.0)
             for _ in range(state.waiting[g]):
-                options = [r for r in range(len(lines)) if state.charge[g][r].possible and state.affordable(g, r)]
+                spare[group.experiment] += least
+                options = [
+                    r
+                    for r, charge in enumerate(state.charge[g])
+                    if charge.possible and charge.money <= spare[group.experiment] + 1e-9
+                ]
                 if not options:
                     break
                 starts = {r: lines[r].earliest(state, g, ready) for r in options}
                 best = min(options, key=lambda r: (starts[r] + state.charge[g][r].hold_s, r))
+                spare[group.experiment] -= state.charge[g][best].money
                 end = starts[best] + state.charge[g][best].hold_s
-                lines[best].hold(state, g, end)
+                lines[best].hold(g, starts[best], end)
                 self._queue[best].append(g)
                 last[group.key] = max(last.get(group.key, 0.0), end)
 
 
+def _spare(state: State) -> dict[str, float]:
+    """Money of each experiment beyond what all of its waiting tasks cost at their cheapest."""
+    spare = dict(state.money_left)
+    for g, group in enumerate(state.instance.groups):
+        least = min((c.money for c in state.charge[g] if c.possible), default=0.0)
+        spare[group.experiment] -= least * state.waiting[g]
+    return spare
+
+
 class _Line:
-    """The bookings of one resource."""
+    """The bookings of one resource, none of which starts before the latest that had to wait."""
 
     def __init__(self, state: State, resource: int) -> None:
         self._capacity = state.instance.resources[resource].capacity
-        self._opens = state.instance.resources[resource].queue_wait_s
+        self._opens = max(state.now, state.instance.resources[resource].queue_wait_s)
         self._ends: list[tuple[float, int]] = []
 
-    def hold(self, state: State, group: int, end: float) -> None:
-        """Books a task of a group until `end`."""
-        del state
-        self._ends.append((end, group))
-        self._ends.sort()
+    def hold(self, group: int, start: float, end: float) -> None:
+        """Books a task of a group; what has ended by its start is forgotten, and with it the time before."""
+        gone = [until for until, _ in self._ends if until <= start]
+        self._opens = max([self._opens, *gone])
+        self._ends = sorted([*self._ends[len(gone) :], (end, group)])
 
     def earliest(self, state: State, group: int, ready: float) -> float:
         """When a task of a group could start, after the bookings made so far."""
-        g = state.instance.groups[group]
-        at, free = max(ready, self._opens, state.now), dict(self._capacity)
+        at, free = max(ready, self._opens), dict(self._capacity)
         for _, other in self._ends:
-            held = state.instance.groups[other]
-            for name, amount in held.request.items():
-                free[name] -= amount * held.nodes
-        kept = []
-        for i, (end, other) in enumerate(self._ends):
-            if all(v * g.nodes <= free.get(k, 0.0) + 1e-9 * max(1.0, v) for k, v in g.request.items()):
-                kept = self._ends[i:]
+            _add(free, state, other, -1.0)
+        for end, other in self._ends:
+            if end > at and _fits(free, state, group):
                 break
-            held = state.instance.groups[other]
-            for name, amount in held.request.items():
-                free[name] += amount * held.nodes
             at = max(at, end)
-        self._ends = kept if kept and kept[0][0] > at else [pair for pair in self._ends if pair[0] > at]
+            _add(free, state, other, 1.0)
         return at
+
+
+def _add(free: dict[str, float], state: State, group: int, sign: float) -> None:
+    g = state.instance.groups[group]
+    for name, amount in g.request.items():
+        free[name] += sign * amount * g.nodes
+
+
+def _fits(free: dict[str, float], state: State, group: int) -> bool:
+    g = state.instance.groups[group]
+    return all(v * g.nodes <= free.get(k, 0.0) + 1e-9 * max(1.0, v) for k, v in g.request.items())
 
 
 def _mean_hold(state: State, g: int) -> float:
