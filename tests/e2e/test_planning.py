@@ -24,7 +24,7 @@ Wait = Callable[..., None]
 _JOINED_S = 90.0
 #: Name -> price per core and hour, speed. The scripts sleep accordingly.
 _RESOURCES = {"local": (100.0, 1.0), "mid": (300.0, 2.0), "fast": (900.0, 4.0)}
-_BUDGET = 24.0
+_BUDGET = 12.0
 #: A task sleeps two seconds over the speed of the resource it finds itself on.
 _DOCUMENT = """
 name: "{name}"
@@ -108,7 +108,7 @@ def _events(platform: Platform, experiment: str) -> list[dict[str, Any]]:
 
 
 def test_a_plan_of_the_frontier_is_chosen_and_kept(three: Platform, tmp_path: Path, wait_until: Wait) -> None:
-    n = 80
+    n = 40
     file = three.document(_DOCUMENT.format(name="choice", n=n, limits=f"deadline: 10m\nbudget: {_BUDGET}"))
     picture = tmp_path / "frontier.png"
     found = three.experiment("plan", file, "--frontier", "--png", str(picture))
@@ -146,7 +146,7 @@ def test_a_plan_of_the_frontier_is_chosen_and_kept(three: Platform, tmp_path: Pa
 
 def test_a_budget_that_is_reached_pauses_and_more_money_goes_on(three: Platform, wait_until: Wait) -> None:
     # Its user says a tenth of what a task takes, so the plan has to learn that the money is not enough.
-    document = _DOCUMENT.format(name="poor", n=24, limits="budget: 0.5").replace("time: 2s", "time: 0.2s")
+    document = _DOCUMENT.format(name="poor", n=40, limits="budget: 0.5").replace("time: 2s", "time: 0.2s")
     experiment = three.submit(document)
     wait_until(lambda: three.experiment("status", experiment)["status"] == "PAUSED", 60)
     assert any(event["kind"] == "experiment.budget_exhausted" for event in _events(three, experiment))
