@@ -183,7 +183,9 @@ def test_delete_removes_outputs_and_needs_the_end(platform: Platform, wait_until
 
 def test_ctrl_c_ends_the_watching_only(platform: Platform, wait_until: Wait) -> None:
     experiment = platform.submit(_SLEEP.format(name="go on", seconds=3444, n=1))
-    command = [platform.exe, "experiment", "watch", experiment, "--home", str(platform.home)]
+    # Whoever runs the tests in the background may have switched interrupts off for everything below.
+    interruptible = ["env", "--default-signal=INT"]
+    command = [*interruptible, platform.exe, "experiment", "watch", experiment, "--home", str(platform.home)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=platform.environment()
     ) as watching:
