@@ -47,6 +47,7 @@ _LEAST_HEARTBEAT_S = 0.05
 _TELL_HELD_S = 10.0
 _KEPT_PROGRAMS = 256
 _COLLECTORS = 2
+_CANCEL_AGAIN_S = 1.0
 
 
 class Ending(Enum):
@@ -101,9 +102,7 @@ class Session:
             try:
                 return await self._ending
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await _end_all(tasks)
         finally:
             self._spawners.kill()
             self._threads.shutdown(wait=True, cancel_futures=True)
@@ -323,6 +322,16 @@ class Session:
             ended = report._replace(state=TaskState.FAILED, cause=Cause(error.cause), message=str(error), results=None)
         self._reporter.add(ended)
         await loop.run_in_executor(self._threads, remove_tree, directory)
+
+
+async def _end_all(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended: what they wait for may lose a cancellation, and the slots must not stay taken."""
+    ended = False
+    while not ended:
+        for task in tasks:
+            task.cancel()
+        _, pending = await asyncio.wait(tasks, timeout=_CANCEL_AGAIN_S)
+        ended = not pending
 
 
 def clock_s() -> float:

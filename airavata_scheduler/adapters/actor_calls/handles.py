@@ -41,7 +41,9 @@ class ActorHandle:
             handle = await self._find()
             remote = getattr(handle, method)
             reference = (remote.options(name=label) if label else remote).remote(*args)
-            return await asyncio.wait_for(_answer(reference), wait_s + _MARGIN_S)
+            # Not `wait_for`: Python 3.11's loses a cancellation that comes together with the answer.
+            async with asyncio.timeout(wait_s + _MARGIN_S):
+                return await reference
         except RayTaskError as error:
             raise error.cause from error
         except (RayError, TimeoutError, ValueError) as error:
@@ -68,10 +70,6 @@ class ActorHandle:
             # A round trip to Ray's control store, which must not stall the loop.
             self._handle = await asyncio.to_thread(ray.get_actor, self.name, NAMESPACE)
         return self._handle
-
-
-async def _answer(reference: Any) -> Any:
-    return await reference
 
 
 def nudge(handle: ActorHandle, method: str) -> Callable[..., None]:
