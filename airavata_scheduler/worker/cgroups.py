@@ -7,16 +7,22 @@ own that bounds the number of processes and threads, so that a program that fork
 from __future__ import annotations
 
 import os
+import time
 
 #: controller -> directory of ours, the version, and the bound of processes; as handed to spawners.
 Base = dict[str, str]
 #: Processes and threads of all tasks of one spawner.
 MOST_PIDS = 4096
 _PERIOD_US = 100_000
+_PREFIX = "airavata-"
+_SPAWNER = "spawner-"
+#: Younger groups may belong to a worker that has not started its spawners yet.
+_SETTLED_S = 60.0
 
 
-def find_base(name: str, own: str = "/proc/self/cgroup", mounts: str = "/proc/self/mounts") -> Base:
-    """Make groups called ``name`` below our own where that is allowed; empty if it is not."""
+def find_base(worker: str, own: str = "/proc/self/cgroup", mounts: str = "/proc/self/mounts") -> Base:
+    """Make groups for a worker of this name below our own where that is allowed; empty if it is not."""
+    name = _PREFIX + worker
     base = _version_1(name, own, mounts) or _version_2(name, own, mounts)
     if "pids" in base:
         base["most_pids"] = str(MOST_PIDS)
@@ -25,7 +31,7 @@ def find_base(name: str, own: str = "/proc/self/cgroup", mounts: str = "/proc/se
 
 def bound_processes(base: Base, spawner: str) -> None:
     """Put this process, and with it all that it starts, into a group that holds so many at most."""
-    path = _child(base.get("pids"), f"spawner-{spawner}")
+    path = _child(base.get("pids"), _SPAWNER + spawner)
     if path:
         _write(path, "pids.max", base["most_pids"])
         _write(path, "cgroup.procs", "0")
@@ -33,10 +39,28 @@ def bound_processes(base: Base, spawner: str) -> None:
 
 def remove_base(base: Base) -> None:
     """Remove our groups; those with processes stay until the next start."""
-    for kind, path in base.items():
-        if kind not in {"version", "most_pids"} and os.path.isdir(path):
-            for child in [*os.listdir(path), "."]:
-                _rmdir(os.path.normpath(os.path.join(path, child)))
+    for path in _directories(base):
+        _remove(path)
+
+
+def remove_abandoned(base: Base) -> None:
+    """Remove the groups of workers that were killed, which could not do it themselves.
+
+    A worker lives as long as one of its spawners, and the kernel refuses to remove a group that holds one.
+    """
+    directories = _directories(base)
+    if "pids" not in base:
+        return
+    pids = base["pids"]
+    siblings = [name for name in _list(os.path.dirname(pids)) if name.startswith(_PREFIX)]
+    for name in siblings:
+        group = os.path.join(os.path.dirname(pids), name)
+        if group == pids or time.time() - _changed_at(group) < _SETTLED_S:
+            continue
+        spawners = [child for child in _list(group) if child.startswith(_SPAWNER)]
+        if all(_rmdir(os.path.join(group, child)) for child in spawners):
+            for path in directories:
+                _remove(os.path.join(os.path.dirname(path), name))
 
 
 class SlotGroup:
@@ -149,11 +173,36 @@ def _child(base: str | None, slot: str) -> str | None:
     return path
 
 
-def _rmdir(path: str) -> None:
+def _directories(base: Base) -> set[str]:
+    return {path for kind, path in base.items() if kind not in {"version", "most_pids"}}
+
+
+def _remove(group: str) -> None:
+    for child in _list(group):
+        _rmdir(os.path.join(group, child))
+    _rmdir(group)
+
+
+def _list(group: str) -> list[str]:
+    try:
+        return os.listdir(group)
+    except OSError:
+        return []
+
+
+def _changed_at(group: str) -> float:
+    try:
+        return os.stat(group).st_mtime
+    except OSError:
+        return time.time()
+
+
+def _rmdir(path: str) -> bool:
     try:
         os.rmdir(path)
     except OSError:  # a file of the kernel's, or a group still in use
-        return
+        return False
+    return True
 
 
 def _write(directory: str, name: str, value: str) -> None:

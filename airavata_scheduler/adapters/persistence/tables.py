@@ -213,7 +213,8 @@ step_counts = sa.Table(
         "written",  # how many tasks have a row; the others are steps.n - written
         sa.Integer,
         sa.Computed(
-            "pending + ready + assigned + staging + running + collecting + succeeded + failed + skipped + canceled"
+            "pending + ready + assigned + staging + running + collecting + succeeded + failed + skipped + canceled",
+            persisted=True,  # before PostgreSQL 18 there is no other kind
         ),
     ),
 )
