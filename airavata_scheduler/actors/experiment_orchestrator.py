@@ -54,8 +54,10 @@ class ExperimentOrchestrator(ServiceActor[ExperimentOrchestratorService]):
     async def pause(self, actor: str, experiment: str, reason: str = "") -> ExperimentView:
         return await (await self.service()).pause(actor, experiment, reason)
 
-    async def resume(self, actor: str, experiment: str, budget: float | None = None) -> ExperimentView:
-        return await (await self.service()).resume(actor, experiment, budget)
+    async def resume(
+        self, actor: str, experiment: str, budget: float | None = None, deadline: str | None = None
+    ) -> ExperimentView:
+        return await (await self.service()).resume(actor, experiment, budget, deadline)
 
     async def retry(self, actor: str, experiment: str) -> ExperimentView:
         return await (await self.service()).retry(actor, experiment)

@@ -51,10 +51,11 @@ class Reason(Asked):
 
 
 class Resume(Asked):
-    """How to go on: with another budget, if one is given."""
+    """How to go on: with another budget or deadline, if one is given; a deadline is a date or a duration from now."""
 
-    model_config = asked({"budget": 25.0})
+    model_config = asked({"budget": 25.0, "deadline": "2h"})
     budget: Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)] | None = None
+    deadline: Annotated[str, Field(max_length=100)] | None = None
 
 
 class Derive(Asked):
@@ -161,6 +162,7 @@ class ExperimentModel(BaseModel):
             "wall_s": 12.5,
             "priority": 0,
             "deadline": "2026-01-02T00:00:00Z",
+            "hard_deadline": False,
             "budget": 5.0,
             "cost": 0.01,
             "cpu_s": 7.9,
@@ -185,6 +187,7 @@ class ExperimentModel(BaseModel):
     wall_s: float
     priority: int
     deadline: Time | None
+    hard_deadline: bool
     budget: float | None
     cost: float
     cpu_s: float

@@ -69,13 +69,17 @@ def resume(
     budget: Annotated[
         float | None, typer.Option(metavar="AMOUNT", help="With another budget from now on.", min=0, show_default=False)
     ] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="With another deadline: a date, or a duration from now.", show_default=False),
+    ] = None,
     watch: WatchOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go on after a pause."""
     session = Session(context, home, as_json)
-    _said(session, session.run(experiment).resume(budget), watch=watch)
+    _said(session, session.run(experiment).resume(budget, deadline), watch=watch)
 
 
 def retry(

@@ -198,7 +198,10 @@ def _print_experiment(state: dict[str, Any]) -> None:
     times = {
         key: moment(state.get(f"{key}_at")) for key in ("created", "started", "finished") if state.get(f"{key}_at")
     }
-    limits = {key: state.get(key) for key in ("priority", "deadline", "budget", "derived_from", "description", "tags")}
+    limits = {
+        key: state.get(key)
+        for key in ("priority", "deadline", "hard_deadline", "budget", "derived_from", "description", "tags")
+    }
     used = {"cost": state.get("cost"), "CPU time": duration(state.get("cpu_s") or 0.0)}
     print_fields({"project": state.get("project"), "owner": state.get("owner"), **times, **used, **limits})
     print()

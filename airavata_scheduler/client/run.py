@@ -207,9 +207,10 @@ class Run:
         """Start no further task; running ones go on."""
         return self._command("pause", reason=reason)
 
-    def resume(self, budget: float | None = None) -> Self:
-        """Go on after a pause, with another budget if one is given."""
-        return self._command("resume", **({} if budget is None else {"budget": budget}))
+    def resume(self, budget: float | None = None, deadline: str | None = None) -> Self:
+        """Go on after a pause, with another budget or deadline (a date or a duration from now) if one is given."""
+        limits = {"budget": budget, "deadline": deadline}
+        return self._command("resume", **{name: value for name, value in limits.items() if value is not None})
 
     def retry(self) -> Self:
         """Try again what failed, and what was skipped because of it."""

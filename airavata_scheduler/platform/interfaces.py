@@ -58,13 +58,14 @@ class Validation:
 
 BUDGET_EXHAUSTED = "experiment.budget_exhausted"
 DEADLINE_AT_RISK = "experiment.deadline_at_risk"
+DEADLINE_OUT_OF_REACH = "experiment.deadline_out_of_reach"
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """What the scheduler noticed about a limit of an experiment; ``kind`` is that of the event."""
 
-    kind: str  #: BUDGET_EXHAUSTED or DEADLINE_AT_RISK
+    kind: str  #: one of the three above
     experiment: str
     reason: str  #: a sentence for people
     data: Mapping[str, Any]
@@ -97,8 +98,10 @@ class ExperimentOrchestrator(Protocol):
         """No task of it is started any more; running ones go on."""
         ...
 
-    async def resume(self, actor: str, experiment: str, budget: float | None = None) -> ExperimentView:
-        """PAUSED -> RUNNING, with another budget if one is given."""
+    async def resume(
+        self, actor: str, experiment: str, budget: float | None = None, deadline: str | None = None
+    ) -> ExperimentView:
+        """PAUSED -> RUNNING, with another budget or deadline (a date or a duration from now) if one is given."""
         ...
 
     async def retry(self, actor: str, experiment: str) -> ExperimentView:
@@ -118,7 +121,7 @@ class ExperimentOrchestrator(Protocol):
         ...
 
     async def heed(self, alarms: Sequence[Alarm]) -> None:
-        """Pause what has spent its budget, announce deadlines in danger; each alarm may be raised again."""
+        """Pause what has spent its budget or its time, announce deadlines in danger; each alarm may be raised again."""
         ...
 
 

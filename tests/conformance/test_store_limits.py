@@ -46,6 +46,18 @@ async def test_another_budget_comes_with_going_on(world: World) -> None:
     assert len(await world.claim(a, 1)) == 1
 
 
+async def test_another_deadline_comes_with_going_on(world: World) -> None:
+    (a,) = await world.submit("e", STEP)
+    await world.experiments.pause("e", "too late")
+    await world.experiments.resume("e", deadline=2e9)
+    (opened,) = (await world.tasks.planning_state()).steps
+    assert (opened.deadline, opened.budget, opened.hard_deadline) == (2e9, None, False)
+    await world.experiments.pause("e", "again")
+    await world.experiments.resume("e")
+    assert (await world.tasks.planning_state()).steps[0].deadline == 2e9
+    assert len(await world.claim(a, 1)) == 1
+
+
 async def test_a_warning_is_written_once_and_only_of_what_runs(world: World) -> None:
     await world.submit("e", STEP)
     await world.submit("other", replace(STEP))

@@ -96,8 +96,10 @@ class StandIns:
         await self._store.pause(experiment, reason)
         return await self._queries.experiment(experiment)
 
-    async def resume(self, actor: str, experiment: str, budget: float | None = None) -> ExperimentView:
-        await self._store.resume(experiment, budget)
+    async def resume(
+        self, actor: str, experiment: str, budget: float | None = None, deadline: str | None = None
+    ) -> ExperimentView:
+        await self._store.resume(experiment, budget, None if deadline is None else float(deadline))
         return await self._queries.experiment(experiment)
 
     async def retry(self, actor: str, experiment: str) -> ExperimentView:

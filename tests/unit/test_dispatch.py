@@ -81,6 +81,13 @@ def test_what_a_budget_does_not_pay_for_is_not_wanted() -> None:
     assert (spending.left, spending.committed) == ({"e": 2.1}, {"e": 0.0})
 
 
+def test_what_would_end_after_a_hard_deadline_is_not_wanted_and_keeps_no_room() -> None:
+    plan = Plan(shares=(share(1, 4, burst=4, reserve=True), share(2, 4, burst=4)))
+    book = Book(plan, ready={1: 9, 2: 9}, late=frozenset({(1, "west")}))
+    assert wants(book) == {2: 4}
+    assert wants(Book(plan, ready={1: 9, 2: 9}, late=frozenset({(1, "east")}))) == {1: 4}
+
+
 def test_what_runs_and_what_is_ready_bound_a_share() -> None:
     book = Book(Plan(shares=(share(1, 3, burst=3), share(2, 4, burst=4))), ready={1: 9, 2: 1})
     book.active[1, "west"] = 2

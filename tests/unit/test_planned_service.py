@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +25,7 @@ from airavata_scheduler.platform.domain.document import parse_document
 from airavata_scheduler.platform.domain.messages import Hello, Launch, Report
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
-from airavata_scheduler.platform.interfaces import BUDGET_EXHAUSTED, DEADLINE_AT_RISK, Alarm
+from airavata_scheduler.platform.interfaces import BUDGET_EXHAUSTED, DEADLINE_AT_RISK, DEADLINE_OUT_OF_REACH, Alarm
 from airavata_scheduler.platform.ports.repository import NewExperiment, PlanningState
 from airavata_scheduler.platform.services.explain import Explainer
 from airavata_scheduler.platform.services.preview import Previewer
@@ -32,6 +33,7 @@ from airavata_scheduler.platform.services.scheduler import TaskSchedulerService
 from airavata_scheduler.scheduler_core import Limits, Plan, Snapshot
 
 NOW = 1e9
+TEN_SECONDS = {"resources": {"time": "10s"}}
 
 
 class Bench:
@@ -69,10 +71,13 @@ class Bench:
         for name, value in changes.items():
             setattr(row, name, value)
 
+    def due_in(self, experiment: str, left_s: float) -> None:
+        self.database.experiments[experiment].moved_deadline = self.clock.time() + left_s
+
     async def submit(self, name: str, n: int, *, project: str = "default", task: Any = None, **more: Any) -> int:
         step = {"command": ["true"], "task_inputs": {"X": f"1..{n}"}, **(task or {})}
         document = {"name": name, "tasks": {"t": step}, **more}
-        compiled = compile_document(parse_document(document, now=NOW))
+        compiled = compile_document(parse_document(document, now=self.clock.time()))
         await self.experiments.insert(NewExperiment(name, "admin", project, compiled, document))
         return self.database.experiments[name].steps[0].step_id
 
@@ -114,6 +119,54 @@ async def test_a_budget_is_overspent_by_no_more_than_what_ran_when_it_was_reache
     assert "budget of 20" in bench.alarms[0].reason
     assert bench.cost("e") > 20.0 - 3.0
     assert await bench.claim() == ()
+
+
+async def test_nothing_starts_that_would_end_after_a_hard_deadline() -> None:
+    bench = await Bench().open("local", "slow")
+    bench.set("slow", speed=0.1)
+    await bench.submit("e", 40, task=TEN_SECONDS, deadline=60, hard_deadline=True)
+    await bench.look()
+    assert await bench.claim("slow") == (), "a task takes 100 s there"
+    launches = await bench.claim()
+    assert launches
+    await bench.end(launches, 10.0)
+    bench.due_in("e", 9.0)
+    await bench.look()
+    assert await bench.claim() == ()
+    (alarm,) = [alarm for alarm in bench.alarms if alarm.kind == DEADLINE_OUT_OF_REACH]
+    assert (alarm.experiment, alarm.data["ready"]) == ("e", 40 - len(launches))
+    assert re.search("[89] s are left until its hard deadline, and a task is expected to take 10 s", alarm.reason)
+
+
+async def test_an_experiment_is_paused_for_its_hard_deadline_once_nothing_of_it_runs() -> None:
+    bench = await Bench().open()
+    await bench.submit("e", 40, task=TEN_SECONDS, deadline=60, hard_deadline=True)
+    await bench.look()
+    launches = await bench.claim()
+    bench.due_in("e", -5.0)
+    await bench.look()
+    assert DEADLINE_OUT_OF_REACH not in {alarm.kind for alarm in bench.alarms}
+    await bench.end(launches, 10.0)
+    await bench.look()
+    (alarm,) = [alarm for alarm in bench.alarms if alarm.kind == DEADLINE_OUT_OF_REACH]
+    assert "its hard deadline passed 5 s ago" in alarm.reason
+
+
+async def test_a_deadline_that_is_not_hard_stops_nothing() -> None:
+    bench = await Bench().open()
+    await bench.submit("e", 40, task=TEN_SECONDS, deadline=60)
+    bench.due_in("e", -5.0)
+    await bench.look()
+    assert await bench.claim()
+    assert [alarm.kind for alarm in bench.alarms] == [DEADLINE_AT_RISK]
+
+
+async def test_an_unknown_runtime_is_no_reason_to_start_nothing() -> None:
+    bench = await Bench().open()
+    await bench.submit("e", 40, deadline=30, hard_deadline=True)
+    await bench.look()
+    assert await bench.claim()
+    assert not bench.alarms
 
 
 async def test_the_store_itself_starts_nothing_that_costs_once_the_budget_is_spent() -> None:

@@ -61,8 +61,10 @@ class OrchestratorProxy:
     async def pause(self, actor: str, experiment: str, reason: str = "") -> ExperimentView:
         return await self._view("pause", actor, experiment, reason)
 
-    async def resume(self, actor: str, experiment: str, budget: float | None = None) -> ExperimentView:
-        return await self._view("resume", actor, experiment, budget)
+    async def resume(
+        self, actor: str, experiment: str, budget: float | None = None, deadline: str | None = None
+    ) -> ExperimentView:
+        return await self._view("resume", actor, experiment, budget, deadline)
 
     async def retry(self, actor: str, experiment: str) -> ExperimentView:
         return await self._view("retry", actor, experiment)

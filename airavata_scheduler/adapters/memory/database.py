@@ -139,11 +139,17 @@ class ExperimentRow:
     started_at: float | None = None
     finished_at: float | None = None
     raised_budget: float | None = None  #: another budget than the document's
+    moved_deadline: float | None = None  #: another deadline than the document's
 
     @property
     def budget(self) -> float | None:
         """Most that may be spent."""
         return self.new.compiled.budget if self.raised_budget is None else self.raised_budget
+
+    @property
+    def deadline(self) -> float | None:
+        """When it is due, in seconds since the epoch."""
+        return self.new.compiled.deadline if self.moved_deadline is None else self.moved_deadline
 
     def rows(self) -> Iterator[tuple[StepRow, TaskRow]]:
         """Every task row of every step."""

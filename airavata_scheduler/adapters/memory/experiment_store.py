@@ -52,11 +52,14 @@ class MemoryExperimentStore:
         """RUNNING -> PAUSED."""
         return self._move(experiment, ExperimentState.PAUSED, ExperimentState.RUNNING, kind, reason, data)
 
-    async def resume(self, experiment: str, budget: float | None = None) -> ExperimentState:
+    async def resume(
+        self, experiment: str, budget: float | None = None, deadline: float | None = None
+    ) -> ExperimentState:
         """PAUSED -> RUNNING."""
         state = self._move(experiment, ExperimentState.RUNNING, ExperimentState.PAUSED, "experiment.resumed")
         row = self._database.experiment(experiment)
         row.raised_budget = row.raised_budget if budget is None else budget
+        row.moved_deadline = row.moved_deadline if deadline is None else deadline
         return state
 
     async def warn(self, experiment: str, kind: str, reason: str, data: Mapping[str, Any]) -> bool:

@@ -21,10 +21,10 @@ from airavata_scheduler.platform.ports.repository import Fence, NewExperiment
 
 _KNOWN_KEY = sa.text("SELECT id, request_digest FROM experiments WHERE owner = :owner AND idempotency_key = :key")
 _INSERT = sa.text("""
-INSERT INTO experiments (id, name, description, project, owner, status, tags, priority, deadline, budget, objective,
-                         document, idempotency_key, request_digest, derived_from, submitted_at)
-VALUES (:id, :name, :description, :project, :owner, :status, :tags, :priority, :deadline, :budget, :objective,
-        :document, :key, :digest, :derived_from, CASE WHEN :status = 'RUNNING' THEN clock_timestamp() END)
+INSERT INTO experiments (id, name, description, project, owner, status, tags, priority, deadline, hard_deadline, budget,
+                         objective, document, idempotency_key, request_digest, derived_from, submitted_at)
+VALUES (:id, :name, :description, :project, :owner, :status, :tags, :priority, :deadline, :hard_deadline, :budget,
+        :objective, :document, :key, :digest, :derived_from, CASE WHEN :status = 'RUNNING' THEN clock_timestamp() END)
 ON CONFLICT (owner, idempotency_key) DO NOTHING RETURNING id
 """)
 _STEP_IDS = sa.text("SELECT nextval(pg_get_serial_sequence('steps', 'id')) FROM generate_series(1, :n)")
@@ -44,7 +44,11 @@ UPDATE experiments SET status = :status, reason = :reason, version = version + 1
   finished_at = CASE WHEN :finished THEN coalesce(finished_at, clock_timestamp()) END
 WHERE id = :id
 """)
-_SET_BUDGET = sa.text("UPDATE experiments SET budget = :budget WHERE id = :id")
+_SET_LIMITS = sa.text("""
+UPDATE experiments SET budget = coalesce(CAST(:budget AS double precision), budget),
+  deadline = coalesce(CAST(:deadline AS timestamptz), deadline)
+WHERE id = :id
+""")
 _WARNED = sa.text("SELECT EXISTS (SELECT FROM events WHERE experiment = :id AND kind = :kind)")
 _STEPS_OF = "(SELECT id FROM steps WHERE experiment = :id)"
 _CANCEL_REST = sa.text("UPDATE steps SET rest_state = 9 WHERE experiment = :id AND rest_state IN (0, 1)")
@@ -141,10 +145,13 @@ class PostgresExperimentStore:
         details = {"reason": reason, **(data or {})}
         return await self._move(experiment, ExperimentState.PAUSED, {ExperimentState.RUNNING}, kind, reason, details)
 
-    async def resume(self, experiment: str, budget: float | None = None) -> ExperimentState:
+    async def resume(
+        self, experiment: str, budget: float | None = None, deadline: float | None = None
+    ) -> ExperimentState:
         """PAUSED -> RUNNING."""
+        limits = {"budget": budget, "deadline": None if deadline is None else datetime.fromtimestamp(deadline, UTC)}
         return await self._move(
-            experiment, ExperimentState.RUNNING, {ExperimentState.PAUSED}, "experiment.resumed", budget=budget
+            experiment, ExperimentState.RUNNING, {ExperimentState.PAUSED}, "experiment.resumed", limits=limits
         )
 
     async def warn(self, experiment: str, kind: str, reason: str, data: Mapping[str, Any]) -> bool:
@@ -169,7 +176,7 @@ class PostgresExperimentStore:
         kind: str,
         reason: str = "",
         data: Mapping[str, Any] | None = None,
-        budget: float | None = None,
+        limits: Mapping[str, Any] | None = None,
     ) -> ExperimentState:
         async def work(connection: AsyncConnection) -> ExperimentState:
             now, project = await _lock(connection, experiment)
@@ -180,8 +187,8 @@ class PostgresExperimentStore:
                 message = f"experiment {experiment} is {now}; {kind.removeprefix('experiment.')} needs {wanted}"
                 raise ConflictError(message, remedy=f"see `airavata experiment status {experiment}`")
             await _set_status(connection, experiment, to, reason)
-            if budget is not None:
-                await connection.execute(_SET_BUDGET, {"id": experiment, "budget": budget})
+            if limits:
+                await connection.execute(_SET_LIMITS, {"id": experiment, **limits})
             await append(connection, [Event(kind, experiment, project, data or {})])
             return to
 
@@ -338,6 +345,7 @@ def _experiment_values(new: NewExperiment) -> dict[str, Any]:
         "tags": list(compiled.tags),
         "priority": compiled.priority,
         "deadline": datetime.fromtimestamp(compiled.deadline, UTC) if compiled.deadline is not None else None,
+        "hard_deadline": compiled.hard_deadline,
         "budget": compiled.budget,
         "objective": Jsonb(dict(compiled.objective)),
         "document": Jsonb(dict(new.document)),

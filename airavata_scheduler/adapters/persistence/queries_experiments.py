@@ -26,6 +26,7 @@ _PLAIN = (
     "owner",
     "status",
     "priority",
+    "hard_deadline",
     "budget",
     "cost",
     "cpu_s",

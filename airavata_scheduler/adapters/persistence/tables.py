@@ -155,6 +155,7 @@ experiments = sa.Table(
     sa.Column("tags", pg.ARRAY(sa.Text), nullable=False, server_default="{}"),
     sa.Column("priority", sa.Integer, nullable=False, server_default="0"),
     sa.Column("deadline", sa.DateTime(timezone=True)),
+    sa.Column("hard_deadline", sa.Boolean, nullable=False, server_default="false"),
     sa.Column("budget", sa.Float),
     sa.Column("objective", pg.JSONB, nullable=False, server_default="{}"),
     sa.Column("document", pg.JSONB, nullable=False),

@@ -37,7 +37,7 @@ _LATEST = 200
 _STEPS = sa.text("""
 SELECT s.id, e.id AS experiment, e.project, p.weight, e.priority, e.objective, e.budget, e.cost, s.n,
        extract(epoch FROM e.deadline)::float8 AS deadline, extract(epoch FROM e.submitted_at)::float8 AS submitted_at,
-       c.ready + CASE WHEN s.rest_state = 1 THEN s.n - c.written ELSE 0 END AS ready,
+       e.hard_deadline, c.ready + CASE WHEN s.rest_state = 1 THEN s.n - c.written ELSE 0 END AS ready,
        s.n - c.succeeded - c.failed - c.skipped - c.canceled AS remaining
 FROM experiments e
 JOIN projects p ON p.name = e.project
@@ -295,6 +295,7 @@ def _open_step(row: sa.Row[Any], active: Mapping[int, Mapping[int, int]]) -> Ope
         ready=row.ready,
         remaining=row.remaining,
         active=active.get(row.id, {}),
+        hard_deadline=row.hard_deadline,
     )
 
 

@@ -53,9 +53,9 @@ async def pause(
 async def resume(
     experiment: Submittable, caller: Caller, services: Services, body: Annotated[Resume | None, optional(Resume)] = None
 ) -> ExperimentModel:
-    """Go on after a pause, with another budget if one is given."""
-    budget = body.budget if body else None
-    return _shown(services, await services.orchestrator.resume(caller.name, experiment, budget))
+    """Go on after a pause, with another budget or deadline if one is given."""
+    limits = body or Resume()
+    return _shown(services, await services.orchestrator.resume(caller.name, experiment, limits.budget, limits.deadline))
 
 
 @router.post("/retry")

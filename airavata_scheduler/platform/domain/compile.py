@@ -44,6 +44,7 @@ def compile_document(document: ExperimentDocument, *, max_tasks: int = 10_000_00
         tags=document.tags,
         priority=document.priority,
         deadline=document.deadline,
+        hard_deadline=document.hard_deadline,
         budget=document.budget,
         objective=_weights(document.objective),
         allow=document.allow,

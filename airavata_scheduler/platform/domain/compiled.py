@@ -155,6 +155,7 @@ class CompiledExperiment:
     allow: tuple[str, ...]
     deny: tuple[str, ...]
     steps: tuple[CompiledStep, ...]  #: In topological order; ``steps[i].position == i``.
+    hard_deadline: bool = False  #: Nothing may start that would end after the deadline.
 
     @property
     def n_tasks(self) -> int:

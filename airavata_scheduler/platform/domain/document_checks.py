@@ -48,6 +48,10 @@ def check_document(document: ExperimentDocument, problems: Problems) -> dict[str
         (document.objective.time, document.objective.cost, document.objective.deadline, document.objective.locality)
     ):
         problems.add("objective", "all weights of the objective are 0", None, "give at least one a weight above 0")
+    if document.hard_deadline and document.deadline is None:
+        problems.add(
+            "hard_deadline", "there is no deadline that could be hard", True, "add `deadline`, such as `deadline: 2h`"
+        )
     return known
 
 

@@ -310,6 +310,9 @@ class ExperimentDocument(Model):
     max_output: Size = 10 * 1024 * 1024
     priority: Priority = 0
     deadline: Deadline | None = Field(None, description="A date with a time zone, or a duration from now.")
+    hard_deadline: bool = Field(
+        False, description="Start nothing that would end after the deadline; pause when nothing else is left."
+    )
     budget: Annotated[float, Field(ge=0)] | None = Field(None, description="Most that may be spent on this experiment.")
     objective: ObjectiveSpec = PRESETS["balanced"]
     allow: Lines = Field((), description="Names of resources; others are not used.")

@@ -60,6 +60,7 @@ class ExperimentView:
     tags: tuple[str, ...] = ()
     reason: str = ""  #: why it is paused, canceled or failed
     derived_from: str | None = None
+    hard_deadline: bool = False
     version: int = 0  #: changes whenever anything about the experiment changes; the ETag
     steps: tuple[StepView, ...] = ()  #: filled by `get`, empty in lists
 

@@ -85,6 +85,7 @@ class OpenStep:
     ready: int  #: including tasks that wait for the end of their back-off
     remaining: int  #: not finished
     active: Mapping[int, int] = field(default_factory=dict)  #: resource id -> tasks on its workers
+    hard_deadline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,8 +327,10 @@ class ExperimentStore(Protocol):
         """RUNNING -> PAUSED, with an event of that kind."""
         ...
 
-    async def resume(self, experiment: str, budget: float | None = None) -> ExperimentState:
-        """PAUSED -> RUNNING, with another budget if one is given."""
+    async def resume(
+        self, experiment: str, budget: float | None = None, deadline: float | None = None
+    ) -> ExperimentState:
+        """PAUSED -> RUNNING, with another budget or deadline (seconds since the epoch) if one is given."""
         ...
 
     async def warn(self, experiment: str, kind: str, reason: str, data: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ to its burst; never more than a quota; and nothing after a share with `reserve` 
 worker whose tasks are short claims ahead: what it holds and has room for is a multiple of its capacity, and scales
 places and burst. Of a step it holds, beside what runs, about what starts there within a second, and little while that
 is not known: what has to wait, waits where every worker can take it. What a budget does not pay for is not started
-either.
+either, nor what would end after a hard deadline.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Book:
     held: dict[int, dict[int, int]] = field(default_factory=dict)  #: worker id -> step id -> tasks with it
     spending: Spending = field(default_factory=Spending)
     hidden_bytes: Mapping[int, int] = field(default_factory=dict)  #: memory that a step uses beyond what it asks for
+    late: frozenset[tuple[int, str]] = frozenset()  #: (step id, resource) where a task would miss a hard deadline
     typical_s: Callable[[int], float | None] = lambda _: None  #: step id -> runtime seen, None while unknown
 
     def refresh(self, state: PlanningState) -> None:
@@ -152,6 +153,8 @@ class _Serving:
         """Tasks that the share may still start here if they fit: ready, within its places and quota, and paid for."""
         step_id, resource = int(share.group), share.resource
         book, taken = self.book, self.taken[step_id]
+        if (step_id, resource) in book.late:
+            return 0
         return min(
             book.ready.get(step_id, 0) - taken,
             limit - book.active[step_id, resource] - taken,

@@ -269,6 +269,7 @@ def _status_sentence(view: ExperimentView) -> str:
 def _status_remedy(view: ExperimentView) -> str:
     if view.status is ExperimentState.PAUSED:
         more = " --budget AMOUNT" if view.budget is not None and "budget" in view.reason else ""
+        more += " --deadline WHEN" if view.hard_deadline and "deadline" in view.reason else ""
         return f"airavata experiment resume {view.id}{more}"
     if view.status in {ExperimentState.PARTIAL, ExperimentState.FAILED}:
         return f"airavata experiment tasks {view.id} --failed, then airavata experiment retry {view.id}"

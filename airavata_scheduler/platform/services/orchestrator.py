@@ -21,10 +21,12 @@ from airavata_scheduler.platform.domain.errors import (
     InvalidRequestError,
     NotFoundError,
 )
+from airavata_scheduler.platform.domain.quantities import DEADLINE_FORMS, parse_deadline
 from airavata_scheduler.platform.domain.states import TaskState
 from airavata_scheduler.platform.domain.views import ExperimentView, Explanation
 from airavata_scheduler.platform.interfaces import (
     BUDGET_EXHAUSTED,
+    DEADLINE_OUT_OF_REACH,
     Alarm,
     DataMover,
     Derivation,
@@ -218,9 +220,11 @@ class ExperimentOrchestratorService:
         await self._notify_canceled([worker.id for worker in await self._queries.workers()])
         return await self._changed(actor, "pause", experiment)
 
-    async def resume(self, actor: str, experiment: str, budget: float | None = None) -> ExperimentView:
-        """PAUSED -> RUNNING."""
-        await self._store.resume(experiment, budget)
+    async def resume(
+        self, actor: str, experiment: str, budget: float | None = None, deadline: str | None = None
+    ) -> ExperimentView:
+        """PAUSED -> RUNNING. InvalidRequestError if the deadline is none."""
+        await self._store.resume(experiment, budget, _moment(deadline, self._clock.time()))
         return await self._changed(actor, "resume", experiment)
 
     async def retry(self, actor: str, experiment: str) -> ExperimentView:
@@ -256,7 +260,7 @@ class ExperimentOrchestratorService:
         """An alarm about what ended, or was paused, meanwhile is none any more."""
         for alarm in alarms:
             try:
-                if alarm.kind == BUDGET_EXHAUSTED:
+                if alarm.kind in {BUDGET_EXHAUSTED, DEADLINE_OUT_OF_REACH}:
                     await self._store.pause(alarm.experiment, alarm.reason, kind=alarm.kind, data=alarm.data)
                 else:
                     await self._store.warn(alarm.experiment, alarm.kind, alarm.reason, alarm.data)
@@ -281,6 +285,14 @@ def _digest(project: str, source: Mapping[str, Any], derived_from: str | None, r
     select = request.select if isinstance(request, Derivation) else None
     asked = [project, source, derived_from, select, request.start]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _moment(deadline: str | None, now: float) -> float | None:
+    try:
+        return None if deadline is None else parse_deadline(deadline, now)
+    except ValueError as error:
+        message = f"the deadline {deadline!r} {error}"
+        raise InvalidRequestError(message, path="deadline", remedy=DEADLINE_FORMS) from None
 
 
 def _read(submission: Submission, now: float) -> tuple[dict[str, Any], CompiledExperiment]:

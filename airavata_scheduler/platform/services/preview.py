@@ -104,6 +104,7 @@ def _hypothetical(compiled: CompiledExperiment, project: str, state: PlanningSta
             priority=compiled.priority,
             objective=compiled.objective,
             deadline=compiled.deadline,
+            hard_deadline=compiled.hard_deadline,
             budget=compiled.budget,
             cost=0.0,
             submitted_at=state.now,

@@ -29,6 +29,7 @@ from airavata_scheduler.platform.services.alarms import budget_alarms, deadline_
 from airavata_scheduler.platform.services.dispatch import Book
 from airavata_scheduler.platform.services.experience import Experience, Prior, StepEstimate, recall
 from airavata_scheduler.platform.services.plan_json import explanation_json, plan_json
+from airavata_scheduler.platform.services.punctuality import LastStarts, last_starts, late_alarms
 from airavata_scheduler.platform.services.snapshot import build_snapshot, planned_requests, read_from
 from airavata_scheduler.platform.services.spending import Spending, charges, cost_of, prior_s
 from airavata_scheduler.platform.services.step_cache import KnownStep, StepCache
@@ -88,6 +89,8 @@ class TaskSchedulerService:
         self._snapshot, self._planned_at = _NOTHING, 0.0
         self._believed: Mapping[int, StepEstimate] = {}
         self._plan_ends_at = 0.0
+        self._last_starts: LastStarts = {}
+        self._behind_s = 0.0  #: from our clock to the database's
         self._trouble = ""
         self._spent_quotas = self._book.exhausted()
         self._claimed_meanwhile: list[tuple[int, str, int]] = []
@@ -116,6 +119,8 @@ class TaskSchedulerService:
         estimates = await self._believe(state, known)
         self._book.refresh(state)
         self._book.spending = self._spending(state, known, estimates)
+        self._last_starts = last_starts(state, known, estimates)
+        self._behind_s = state.now - self._clock.monotonic()
         self._requests = planned_requests(state, known, estimates)
         self._book.hidden_bytes = {
             step_id: request.memory_bytes - known[step_id].step.program.request.memory_bytes
@@ -196,6 +201,7 @@ class TaskSchedulerService:
         self._told &= {step.experiment for step in state.steps}
         alarms = [
             *budget_alarms(state, known, self._book.spending),
+            *late_alarms(state, known, self._last_starts),
             *(
                 alarm
                 for alarm in deadline_alarms(self._snapshot, self._book.plan, self._planned_at, known)
@@ -277,6 +283,8 @@ class TaskSchedulerService:
             # New, or gone: the next look tells.
             self._dirty.set()
             return Batch()
+        now = self._clock.monotonic() + self._behind_s
+        self._book.late = frozenset(place for place, last in self._last_starts.items() if last < now)
         wants = self._book.wants(worker, free, most, self._requests)
         if not wants:
             if self._book.exhausted() != self._spent_quotas:

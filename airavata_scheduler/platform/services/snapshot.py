@@ -267,6 +267,7 @@ def _experiment(step: OpenStep, known: KnownStep, spending: Spending) -> Experim
         priority=step.priority,
         submitted_at_s=step.submitted_at,
         deadline_at_s=step.deadline,
+        hard=step.hard_deadline,
         budget_left=None if step.budget is None else max(0.0, spending.left[step.experiment]),
         allow=frozenset(known.step.allow),
         deny=frozenset(known.step.deny),

@@ -16,6 +16,8 @@ from airavata_scheduler.platform.services.step_cache import KnownStep
 
 #: Taken for a task about whose runtime nobody said anything and nothing was learnt.
 DEFAULT_RUNTIME_S = 60.0
+#: And of the time until a hard deadline, this much at most.
+_PART_OF_DEADLINE = 0.1
 UNLIMITED = 1 << 30
 _EPSILON = 1e-9
 
@@ -34,14 +36,18 @@ def charges(resources: Sequence[PlannableResource]) -> dict[str, Charge]:
 def prior_s(step: OpenStep, known: CompiledStep, resources: Sequence[PlannableResource]) -> float:
     """What to assume of a task's runtime at speed 1 before anything was seen: the user's figure, or a default.
 
-    Nobody sets a budget that cannot pay for the experiment, so the default is no more than what the budget allows.
+    Nobody sets a budget that cannot pay for the experiment, so the default is no more than what the budget allows; nor
+    a hard deadline that leaves no time for a task.
     """
     if known.time_s:
         return known.time_s
+    most_s = DEFAULT_RUNTIME_S
+    if step.hard_deadline and step.deadline is not None:
+        most_s = min(most_s, max(1.0, _PART_OF_DEADLINE * (step.deadline - step.submitted_at)))
     dearest = max((cost_of(known, charge, 1.0) for charge in charges(resources).values()), default=0.0)
     if step.budget is None or dearest <= 0 or step.budget <= 0:
-        return DEFAULT_RUNTIME_S
-    return min(DEFAULT_RUNTIME_S, 0.9 * step.budget / dearest / step.n)
+        return most_s
+    return min(most_s, 0.9 * step.budget / dearest / step.n)
 
 
 @dataclass(slots=True)
