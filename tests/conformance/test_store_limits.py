@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airavata_scheduler.platform.domain.compiled import CompiledStep, ProgramTemplate
+from airavata_scheduler.platform.domain.errors import LeaseLostError
 from airavata_scheduler.platform.domain.failures import Cause, RetryPolicy
 from airavata_scheduler.platform.domain.messages import Report
 from airavata_scheduler.platform.domain.states import TaskState
@@ -82,6 +83,16 @@ async def test_nothing_that_costs_starts_once_the_budget_is_spent(world: World) 
     await world.experiments.pause("e", "")
     await world.experiments.resume("e", 1.5)
     assert len(await world.claim(a, 1)) == 1
+
+
+async def test_queue_waits_are_kept_with_the_resource_under_the_fence(world: World) -> None:
+    seen = {"live": {"n": 2, "total": 0.5, "squares": 0.25, "largest": 3.5}}
+    await world.tasks.keep_queue_waits(world.fence, {"local": seen, "gone": seen})
+    (resource,) = (await world.tasks.planning_state()).resources
+    assert (resource.name, resource.queue_waits) == ("local", seen)
+    with pytest.raises(LeaseLostError):
+        await world.tasks.keep_queue_waits(replace(world.fence, epoch=world.fence.epoch - 1), {"local": {}})
+    assert (await world.tasks.planning_state()).resources[0].queue_waits == seen
 
 
 async def set_price(world: World, price: float) -> None:

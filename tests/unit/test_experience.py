@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -152,6 +153,30 @@ def test_a_wait_is_observed_once_from_wanted_to_the_first_start() -> None:
     assert near.mean_s < 2.5
     assert 80 < far.mean_s < 110
     assert waits.estimate("far", live=True) is None
+
+
+def test_waits_survive_the_process_that_saw_them() -> None:
+    first, second = QueueWaits(), QueueWaits()
+    first.look({"near": True, "far": False}, set(), 10.0)
+    first.started("near", 12.5)
+    first.started("far", 100.0)
+    kept = json.loads(json.dumps(first.unsaved()))
+    assert set(kept) == {"near", "far"}
+    first.saved(["near"])
+    assert set(first.unsaved()) == {"far"}
+    for resource, waits in kept.items():
+        second.load(resource, waits)
+    assert second.known() == first.known()
+    assert second.unsaved() == {}
+
+
+def test_waits_seen_since_are_not_replaced_by_older_ones() -> None:
+    waits = QueueWaits()
+    waits.look({"near": True}, set(), 10.0)
+    waits.started("near", 12.5)
+    seen = waits.known()
+    waits.load("near", {"live": {"n": 50, "total": 200.0, "squares": 900.0, "largest": 99.0}})
+    assert waits.known() == seen
 
 
 def test_what_is_no_longer_wanted_is_no_wait() -> None:

@@ -21,6 +21,7 @@ from airavata_scheduler.platform.ports.repository import (
     OutputStatistics,
     PlannableResource,
     PlanningState,
+    QueueWaitsSeen,
     ReportContext,
     ReportOutcome,
     StepSpec,
@@ -67,6 +68,7 @@ class MemoryTaskStore:
                 r.speed,
                 r.labels,
                 r.bandwidth_bytes_per_s,
+                r.queue_waits,
             )
             for r in database.resources.values()
         ]
@@ -132,6 +134,12 @@ class MemoryTaskStore:
             next((step.step_id for step in steps if step.compiled.program.to_json() == program), None)
             for program in programs
         ]
+
+    async def keep_queue_waits(self, fence: Fence, waits: Mapping[str, QueueWaitsSeen]) -> None:
+        """Replace them."""
+        self._database.check_fence(fence)
+        for row in self._database.resources.values():
+            row.queue_waits = waits.get(row.name, row.queue_waits)
 
     async def claim(self, fence: Fence, worker_id: int, wants: Sequence[tuple[int, int]]) -> list[TaskKey]:
         """First what waits in rows (retries, released one by one), then the next of the range."""

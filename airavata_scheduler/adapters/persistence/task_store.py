@@ -26,6 +26,7 @@ from airavata_scheduler.platform.ports.repository import (
     OutputStatistics,
     PlannableResource,
     PlanningState,
+    QueueWaitsSeen,
     ReportContext,
     ReportOutcome,
     StepSpec,
@@ -61,8 +62,12 @@ FROM workers w JOIN resources r ON r.id = w.resource_id
 WHERE w.state IN ('live', 'draining') AND w.lease_until > clock_timestamp() ORDER BY w.id
 """)
 _RESOURCES = sa.text("""
-SELECT id, name, enabled, price_per_hour, gpu_price_per_hour, speed, labels, bandwidth_bytes_per_s
+SELECT id, name, enabled, price_per_hour, gpu_price_per_hour, speed, labels, bandwidth_bytes_per_s, queue_waits
 FROM resources ORDER BY id
+""")
+_KEEP_WAITS = sa.text("""
+UPDATE resources r SET queue_waits = w.value FROM jsonb_each(CAST(:waits AS jsonb)) AS w(key, value)
+WHERE r.name = w.key
 """)
 _SPECS = sa.text("""
 SELECT s.id, s.experiment, s.position, s.name, s.n, s.spec,
@@ -227,6 +232,15 @@ class PostgresTaskStore:
             return [row.id for row in await connection.execute(_FORERUNNERS, values)]
 
         return await transaction(self._engine, work) if programs else []
+
+    async def keep_queue_waits(self, fence: Fence, waits: Mapping[str, QueueWaitsSeen]) -> None:
+        """One statement for all of them."""
+
+        async def work(connection: AsyncConnection) -> None:
+            await check_fence(connection, fence)
+            await connection.execute(_KEEP_WAITS, {"waits": json_text(waits)})
+
+        await transaction(self._engine, work)
 
     async def claim(self, fence: Fence, worker_id: int, wants: Sequence[tuple[int, int]]) -> list[TaskKey]:
         """First what waits in rows (retries, released one by one), then the next of the range."""

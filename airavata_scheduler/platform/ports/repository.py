@@ -101,11 +101,16 @@ class LiveWorker:
     facts: Mapping[str, Any]
 
 
+#: With a live worker ("live") or without ("none") -> sums over logarithms of seconds, as in `scheduler_core.Observed`.
+QueueWaitsSeen = Mapping[str, Mapping[str, float]]
+
+
 @dataclass(frozen=True, slots=True)
 class PlannableResource:
     """What a plan must know of a resource: prices per hour of one cpu and one gpu, and relative speed.
 
     ``bandwidth_bytes_per_s`` is what one task reads the platform's storage with; 0: it lies there, nothing has to move.
+    ``queue_waits`` are those that were kept by `TaskStore.keep_queue_waits`.
     """
 
     id: int
@@ -116,6 +121,7 @@ class PlannableResource:
     speed: float
     labels: Mapping[str, str]
     bandwidth_bytes_per_s: float = 0.0
+    queue_waits: QueueWaitsSeen = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +237,10 @@ class TaskStore(Protocol):
 
         Only the latest few hundred steps of the project are looked at.
         """
+        ...
+
+    async def keep_queue_waits(self, fence: Fence, waits: Mapping[str, QueueWaitsSeen]) -> None:
+        """Replace what was seen of the queue waits of these resources, by name."""
         ...
 
     async def give_back(self, worker_id: int, held: Sequence[TaskKey]) -> int:

@@ -1,8 +1,8 @@
 """What finished attempts taught: runtime, memory and failures by step and resource, sizes of outputs, queue waits.
 
 The arithmetic is `scheduler_core.estimates`; here is what was seen, and which prior each estimate starts from. What is
-lost with the process is read again from the database, as aggregates of the latest attempts; queue waits are seen anew.
-A new step begins with what the latest run of the same program in its project showed.
+lost with the process is read again from the database, as aggregates of the latest attempts; queue waits are kept there
+as they are seen. A new step begins with what the latest run of the same program in its project showed.
 """
 
 from __future__ import annotations

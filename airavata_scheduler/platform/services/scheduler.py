@@ -127,6 +127,8 @@ class TaskSchedulerService:
             for step_id, request in self._requests.items()
         }
         self._experience.arrivals.look(state)
+        for resource in state.resources:
+            self._experience.waits.load(resource.name, resource.queue_waits)
         self._experience.waits.look(wanted_now(state, self._book.plan), busy_now(state), state.now)
         for gone in [i for i, lock in self._claiming.items() if i not in self._book.workers and not lock.locked()]:
             del self._claiming[gone]
@@ -140,9 +142,16 @@ class TaskSchedulerService:
             self._signature = (signature, self._book.exhausted())
         self._wake_claims()
         self._raise_alarms(state, known)
+        await self._keep_queue_waits()
         if state.next_retry_at is not None:
             return min(_BUSY_PERIOD_S, max(0.05, state.next_retry_at - state.now))
         return _BUSY_PERIOD_S if state.steps else _IDLE_PERIOD_S
+
+    async def _keep_queue_waits(self) -> None:
+        unsaved = self._experience.waits.unsaved()
+        if unsaved:
+            await self._store.keep_queue_waits(self._fence, unsaved)
+            self._experience.waits.saved(unsaved)
 
     async def _known(self, state: PlanningState) -> Mapping[int, KnownStep]:
         """All open steps, and those whose outputs they read."""

@@ -8,22 +8,51 @@ takes until somebody, or something, brings a worker. Times are the database's, s
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from math import exp
 
-from airavata_scheduler.platform.ports.repository import PlanningState
+from airavata_scheduler.platform.ports.repository import PlanningState, QueueWaitsSeen
 from airavata_scheduler.scheduler_core import Cause, Estimate, Observed, Plan, estimate
 
 #: Taken for a live worker before anything was seen, in seconds.
 _LIVE_PRIOR_S = 0.05
 _RECENT_S = 3600.0
+#: With a live worker, or without.
+_NAMES = {True: "live", False: "none"}
 
 
 class QueueWaits:
-    """Waits by resource, in memory; each is observed once, at the first start after it began."""
+    """Waits by resource; each is observed once, at the first start after it began.
+
+    What is `unsaved` has to be stored by whoever can, and is handed back to `load` after a restart.
+    """
 
     def __init__(self) -> None:
         self._since: dict[str, tuple[float, bool]] = {}
         self._seen: dict[tuple[str, bool], Observed] = {}
+        self._changed: set[str] = set()
+
+    def load(self, resource: str, stored: QueueWaitsSeen) -> None:
+        """Take what an earlier process saw; what was seen since counts for more than it."""
+        for live, name in _NAMES.items():
+            if name in stored and (resource, live) not in self._seen:
+                sums = stored[name]
+                self._seen[resource, live] = Observed(int(sums["n"]), sums["total"], sums["squares"], sums["largest"])
+
+    def unsaved(self) -> dict[str, QueueWaitsSeen]:
+        """Everything known of the resources of which something new was seen since `saved`."""
+        return {
+            resource: {
+                name: asdict(self._seen[resource, live])
+                for live, name in _NAMES.items()
+                if (resource, live) in self._seen
+            }
+            for resource in sorted(self._changed)
+        }
+
+    def saved(self, resources: Collection[str]) -> None:
+        """These are stored."""
+        self._changed.difference_update(resources)
 
     def look(self, wanted: Mapping[str, bool], busy: Collection[str], now: float) -> None:
         """Begin waits where nothing runs, and drop those where nothing is wanted any more.
@@ -43,6 +72,7 @@ class QueueWaits:
             del self._since[resource]
             key = (resource, begun[1])
             self._seen[key] = self._seen.get(key, Observed()).plus([at - begun[0]])
+            self._changed.add(resource)
 
     def known(self) -> dict[str, dict[bool, Estimate]]:
         """Resource -> (with a live worker or without) -> what was seen."""
