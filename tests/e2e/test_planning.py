@@ -157,6 +157,22 @@ def test_a_budget_that_is_reached_pauses_and_more_money_goes_on(three: Platform,
     assert three.watch(experiment)["status"] == "SUCCEEDED"
 
 
+def test_a_hard_deadline_pauses_what_cannot_end_in_time_and_a_later_one_goes_on(
+    three: Platform, wait_until: Wait
+) -> None:
+    experiment = three.submit(_DOCUMENT.format(name="hard", n=150, limits="deadline: 10s\nhard_deadline: true"))
+    wait_until(lambda: three.experiment("status", experiment)["status"] == "PAUSED", 60)
+    paused = three.experiment("status", experiment)
+    assert 0 < paused["tasks"]["succeeded"] < 150, paused
+    assert "hard deadline" in paused["reason"]
+    assert any(event["kind"] == "experiment.deadline_out_of_reach" for event in _events(three, experiment))
+    assert "--deadline" in three.experiment("explain", experiment)["remedy"]
+    refused = three.call("experiment", "resume", experiment, "--deadline", "yesterday", code=2)
+    assert "neither a date nor a duration" in refused.stderr
+    three.call("experiment", "resume", experiment, "--deadline", "1h")
+    assert three.watch(experiment)["status"] == "SUCCEEDED"
+
+
 def test_a_deadline_in_danger_is_announced_while_the_experiment_runs(three: Platform, wait_until: Wait) -> None:
     document = _DOCUMENT.format(name="late", n=400, limits="deadline: 20s\nobjective: on_time")
     experiment = three.submit(document)
