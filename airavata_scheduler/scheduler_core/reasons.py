@@ -64,7 +64,7 @@ def _class_reasons(problem: Problem, c: int, missing: float, x: Floats, spent: F
         text = f"budget: {max(left, 0.0):.4g} is left, one task costs {cheapest:.4g}; {lack:.4g} more would run all"
         reasons.append(Reason(cause=Cause.BUDGET, text=text, amount=lack))
     reasons.extend(_full_reasons(problem, c, open_pools, x))
-    if not reasons and problem.hard[c]:
+    if problem.hard[c] and np.isfinite(problem.deadline_s[c]):
         due = float(problem.deadline_s[c])
         text = f"no place would be free in time to end by the hard deadline in {due:.0f} s"
         reasons.append(Reason(cause=Cause.DEADLINE, text=text, amount=float(problem.hold_s[c, open_pools].min())))

@@ -59,7 +59,7 @@ class Agent:
             )
             ending = Ending.LOST
             while ending is Ending.LOST and not self._stopping:
-                ending = await self._work(scratch, sandbox, groups)
+                ending = await self._work(scratch, sandbox)
         finally:
             cgroups.remove_base(groups)
             scratch.release()
@@ -92,11 +92,13 @@ class Agent:
         now = self.snapshot()
         return f"Agent({self._hello.name}, running={now.running}/{now.slots}, queued={now.queued})"
 
-    async def _work(self, scratch: Scratch, sandbox: Sandbox, groups: cgroups.Base) -> Ending:
+    async def _work(self, scratch: Scratch, sandbox: Sandbox) -> Ending:
         registered = await self._register()
         if registered is None:
             return Ending.STOPPED
         asked_at, welcome = registered
+        # Again: a worker that waits for the platform has no spawner, so its groups may have been taken for abandoned.
+        groups = cgroups.find_base(scratch.token[:12])
         settings = self._settings(welcome, scratch, sandbox, groups)
         session = self._session = Session(self._channel, self._hello, welcome, asked_at, settings, self._fsync)
         if self._draining:

@@ -129,6 +129,8 @@ async def test_nothing_starts_that_would_end_after_a_hard_deadline() -> None:
     assert await bench.claim("slow") == (), "a task takes 100 s there"
     launches = await bench.claim()
     assert launches
+    (left,) = (await bench.service.current_plan())["unplaced"]
+    assert any("hard deadline" in reason for reason in left["reasons"])
     await bench.end(launches, 10.0)
     bench.due_in("e", 9.0)
     await bench.look()

@@ -1,12 +1,13 @@
-"""What an experiment's user must hear of: its budget is spent, its deadline is in danger. Pure."""
+"""What an experiment's user must hear of: its budget is spent, its deadline is in danger or out of reach. Pure."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from airavata_scheduler.platform.interfaces import BUDGET_EXHAUSTED, DEADLINE_AT_RISK, Alarm
+from airavata_scheduler.platform.interfaces import BUDGET_EXHAUSTED, DEADLINE_AT_RISK, DEADLINE_OUT_OF_REACH, Alarm
 from airavata_scheduler.platform.ports.repository import OpenStep, PlanningState
+from airavata_scheduler.platform.services.punctuality import LastStarts
 from airavata_scheduler.platform.services.spending import Spending
 from airavata_scheduler.platform.services.step_cache import KnownStep
 from airavata_scheduler.scheduler_core import Experiment, Forecast, Plan, Snapshot
@@ -16,15 +17,19 @@ _RISKY = 0.5
 
 def budget_alarms(state: PlanningState, known: Mapping[int, KnownStep], spending: Spending) -> list[Alarm]:
     """Experiments that have ready tasks and no money to start one anywhere."""
-    by_experiment: dict[str, list[OpenStep]] = defaultdict(list)
-    for step in state.steps:
-        if step.budget is not None and step.step_id in known:
-            by_experiment[step.experiment].append(step)
+    steps = [step for step in state.steps if step.budget is not None and step.step_id in known]
     return [
         alarm
-        for experiment, steps in by_experiment.items()
-        if (alarm := _budget_alarm(experiment, steps, state, known, spending)) is not None
+        for experiment, mine in _by_experiment(steps).items()
+        if (alarm := _budget_alarm(experiment, mine, state, known, spending)) is not None
     ]
+
+
+def _by_experiment(steps: Sequence[OpenStep]) -> Mapping[str, list[OpenStep]]:
+    found: dict[str, list[OpenStep]] = defaultdict(list)
+    for step in steps:
+        found[step.experiment].append(step)
+    return found
 
 
 def _budget_alarm(
@@ -67,6 +72,38 @@ def _usable(known: KnownStep, state: PlanningState) -> set[str]:
         and known.step.may_use(worker.resource)
         and request.fits_in(worker.capacity)
     }
+
+
+def late_alarms(state: PlanningState, known: Mapping[int, KnownStep], last: LastStarts) -> list[Alarm]:
+    """Experiments with ready tasks of which none can end before a hard deadline, once nothing of theirs runs."""
+    steps = [step for step in state.steps if step.hard_deadline and step.step_id in known]
+    return [
+        alarm
+        for experiment, mine in _by_experiment(steps).items()
+        if (alarm := _late_alarm(experiment, mine, state, known, last)) is not None
+    ]
+
+
+def _late_alarm(
+    experiment: str, steps: Sequence[OpenStep], state: PlanningState, known: Mapping[int, KnownStep], last: LastStarts
+) -> Alarm | None:
+    due, ready = steps[0].deadline or 0.0, sum(step.ready for step in steps)
+    moments = [
+        last[step.step_id, resource]
+        for step in steps
+        if step.ready > 0
+        for resource in _usable(known[step.step_id], state)
+    ]
+    latest = max(moments, default=due)
+    if ready == 0 or any(step.active for step in steps) or latest >= state.now:
+        return None
+    left_s, shortest_s = due - state.now, due - latest
+    if left_s <= 0:
+        reason = f"its hard deadline passed {-left_s:.0f} s ago"
+    else:
+        reason = f"{left_s:.0f} s are left until its hard deadline, and a task is expected to take {shortest_s:.3g} s"
+    data = {"deadline": due, "next_task_s": shortest_s, "ready": ready}
+    return Alarm(DEADLINE_OUT_OF_REACH, experiment, f"{reason}; {ready} of its tasks are ready", data)
 
 
 def deadline_alarms(snapshot: Snapshot, plan: Plan, planned_at: float, known: Mapping[int, KnownStep]) -> list[Alarm]:

@@ -25,11 +25,11 @@ from airavata_scheduler.platform.ports.repository import (
 )
 from airavata_scheduler.platform.ports.solver import Solver
 from airavata_scheduler.platform.ports.storage import Storage
-from airavata_scheduler.platform.services.alarms import budget_alarms, deadline_alarms
+from airavata_scheduler.platform.services.alarms import budget_alarms, deadline_alarms, late_alarms
 from airavata_scheduler.platform.services.dispatch import Book
 from airavata_scheduler.platform.services.experience import Experience, Prior, StepEstimate, recall
 from airavata_scheduler.platform.services.plan_json import explanation_json, plan_json
-from airavata_scheduler.platform.services.punctuality import LastStarts, last_starts, late_alarms
+from airavata_scheduler.platform.services.punctuality import LastStarts, last_starts
 from airavata_scheduler.platform.services.snapshot import build_snapshot, planned_requests, read_from
 from airavata_scheduler.platform.services.spending import Spending, charges, cost_of, prior_s
 from airavata_scheduler.platform.services.step_cache import KnownStep, StepCache
@@ -386,7 +386,8 @@ def _signature(state: PlanningState) -> object:
     """What a plan depends on, coarsely: a plan stays good while only numbers shrink."""
     return (
         tuple(
-            (s.step_id, _magnitude(s.ready), s.priority, s.budget is None or s.cost >= s.budget) for s in state.steps
+            (s.step_id, _magnitude(s.ready), s.priority, s.deadline, s.budget is None or s.cost >= s.budget)
+            for s in state.steps
         ),
         tuple((w.id, w.draining, w.capacity.cpu) for w in state.workers),
         tuple((r.id, r.enabled, r.price_per_hour, r.gpu_price_per_hour, r.speed) for r in state.resources),
