@@ -21,6 +21,8 @@ from airavata_scheduler.launcher.ray_head import belongings, port_is_free, proce
 from airavata_scheduler.launcher.secrets import ensure_secrets
 from airavata_scheduler.launcher.status import status
 from airavata_scheduler.settings import Paths, Settings, SettingsError
+from airavata_scheduler.worker.abandoned_groups import remove_groups
+from airavata_scheduler.worker.leftovers import workers_of
 
 __all__ = ["Check", "DownResult", "LaunchError", "Stage", "UpResult", "doctor", "down", "status", "up"]
 
@@ -250,6 +252,7 @@ def _end_everything(paths: Paths) -> list[str]:
         raise LaunchError(
             f"processes do not end even after KILL: {[process.pid for process in left]}; they wait for the kernel"
         )
+    remove_groups(workers_of(settings.scratch_dir))
     for path in (paths.processes, paths.cluster, paths.ray_state):
         path.unlink(missing_ok=True)
     return sorted(set(names.values()))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from airavata_scheduler.platform.domain.messages import ChannelUnavailableError, Extent, Hello, Welcome, WorkerGoneError
 from airavata_scheduler.worker import cgroups
+from airavata_scheduler.worker.abandoned_groups import remove_abandoned
 from airavata_scheduler.worker.channel import Channel
 from airavata_scheduler.worker.environment import base_environment
 from airavata_scheduler.worker.leftovers import Scratch, remove_incoming
@@ -49,9 +50,9 @@ class Agent:
     async def run(self) -> None:
         """Work until drained or stopped. Raises SandboxError or ScratchBusyError when this place cannot be used."""
         scratch = Scratch(self._scratch_path)
-        groups = cgroups.find_base(scratch.token[:12])
+        groups = cgroups.find_base(scratch.worker)
         try:
-            cgroups.remove_abandoned(groups)
+            remove_abandoned(scratch.worker)
             scratch.end_leftovers()
             sandbox = self._sandbox or probe_sandbox(start_spawner)
             self._hello = replace(
@@ -98,7 +99,7 @@ class Agent:
             return Ending.STOPPED
         asked_at, welcome = registered
         # Again: a worker that waits for the platform has no spawner, so its groups may have been taken for abandoned.
-        groups = cgroups.find_base(scratch.token[:12])
+        groups = cgroups.find_base(scratch.worker)
         settings = self._settings(welcome, scratch, sandbox, groups)
         session = self._session = Session(self._channel, self._hello, welcome, asked_at, settings, self._fsync)
         if self._draining:

@@ -7,22 +7,22 @@ own that bounds the number of processes and threads, so that a program that fork
 from __future__ import annotations
 
 import os
-import time
 
 #: controller -> directory of ours, the version, and the bound of processes; as handed to spawners.
 Base = dict[str, str]
 #: Processes and threads of all tasks of one spawner.
 MOST_PIDS = 4096
 _PERIOD_US = 100_000
-_PREFIX = "airavata-"
-_SPAWNER = "spawner-"
-#: Younger groups may belong to a worker that has not started its spawners yet.
-_SETTLED_S = 60.0
+#: What the names of a worker's groups, and within them of its spawners' groups, begin with.
+PREFIX = "airavata-"
+SPAWNER = "spawner-"
+MOUNTS = "/proc/self/mounts"
+_CONTROLLERS = ("memory", "cpu", "pids")
 
 
-def find_base(worker: str, own: str = "/proc/self/cgroup", mounts: str = "/proc/self/mounts") -> Base:
+def find_base(worker: str, own: str = "/proc/self/cgroup", mounts: str = MOUNTS) -> Base:
     """Make groups for a worker of this name below our own where that is allowed; empty if it is not."""
-    name = _PREFIX + worker
+    name = PREFIX + worker
     base = _version_1(name, own, mounts) or _version_2(name, own, mounts)
     if "pids" in base:
         base["most_pids"] = str(MOST_PIDS)
@@ -31,7 +31,7 @@ def find_base(worker: str, own: str = "/proc/self/cgroup", mounts: str = "/proc/
 
 def bound_processes(base: Base, spawner: str) -> None:
     """Put this process, and with it all that it starts, into a group that holds so many at most."""
-    path = _child(base.get("pids"), _SPAWNER + spawner)
+    path = _child(base.get("pids"), SPAWNER + spawner)
     if path:
         _write(path, "pids.max", base["most_pids"])
         _write(path, "cgroup.procs", "0")
@@ -39,28 +39,38 @@ def bound_processes(base: Base, spawner: str) -> None:
 
 def remove_base(base: Base) -> None:
     """Remove our groups; those with processes stay until the next start."""
-    for path in _directories(base):
-        _remove(path)
+    for path in {path for kind, path in base.items() if kind not in {"version", "most_pids"}}:
+        remove(path)
 
 
-def remove_abandoned(base: Base) -> None:
-    """Remove the groups of workers that were killed, which could not do it themselves.
+def mount_points(mounts: str = MOUNTS) -> set[str]:
+    """Where the hierarchies are that groups of ours may be in, both versions."""
+    points = {_mount_point(mounts, "cgroup", controller) for controller in _CONTROLLERS}
+    return {*points, _mount_point(mounts, "cgroup2", "")} - {""}
 
-    A worker lives as long as one of its spawners, and the kernel refuses to remove a group that holds one.
-    """
-    directories = _directories(base)
-    if "pids" not in base:
-        return
-    pids = base["pids"]
-    siblings = [name for name in _list(os.path.dirname(pids)) if name.startswith(_PREFIX)]
-    for name in siblings:
-        group = os.path.join(os.path.dirname(pids), name)
-        if group == pids or time.time() - _changed_at(group) < _SETTLED_S:
-            continue
-        spawners = [child for child in _list(group) if child.startswith(_SPAWNER)]
-        if all(_rmdir(os.path.join(group, child)) for child in spawners):
-            for path in directories:
-                _remove(os.path.join(os.path.dirname(path), name))
+
+def remove(group: str) -> None:
+    """Remove a group and those below it, as far as no process is in them."""
+    for name in children(group):
+        rmdir(os.path.join(group, name))
+    rmdir(group)
+
+
+def children(group: str) -> list[str]:
+    """Names of what is in the directory of a group; none if it is gone."""
+    try:
+        return os.listdir(group)
+    except OSError:
+        return []
+
+
+def rmdir(group: str) -> bool:
+    """Remove one group; False if it is in use, or no group at all."""
+    try:
+        os.rmdir(group)
+    except OSError:
+        return False
+    return True
 
 
 class SlotGroup:
@@ -115,7 +125,7 @@ def _version_1(name: str, own: str, mounts: str) -> Base:
     base: Base = {}
     for line in _read_file(own).splitlines():
         _, controllers, path = line.split(":", 2)
-        for controller in sorted({"memory", "cpu", "pids"} & set(controllers.split(","))):
+        for controller in sorted({*_CONTROLLERS} & set(controllers.split(","))):
             mount = _mount_point(mounts, "cgroup", controller)
             if mount and (made := _make(mount, path, name, "cgroup.procs")):
                 base[controller] = made
@@ -136,9 +146,9 @@ def _version_2(name: str, own: str, mounts: str) -> Base:
         for controller in ("+memory", "+cpu", "+pids"):
             _write(group, "cgroup.subtree_control", controller)
     offered = _read(made, "cgroup.subtree_control").split()
-    base: Base = {controller: made for controller in ("memory", "cpu", "pids") if controller in offered}
+    base: Base = {controller: made for controller in _CONTROLLERS if controller in offered}
     if not base:
-        _rmdir(made)
+        rmdir(made)
         return {}
     base["version"] = "2"
     return base
@@ -171,38 +181,6 @@ def _child(base: str | None, slot: str) -> str | None:
     except OSError:
         return None
     return path
-
-
-def _directories(base: Base) -> set[str]:
-    return {path for kind, path in base.items() if kind not in {"version", "most_pids"}}
-
-
-def _remove(group: str) -> None:
-    for child in _list(group):
-        _rmdir(os.path.join(group, child))
-    _rmdir(group)
-
-
-def _list(group: str) -> list[str]:
-    try:
-        return os.listdir(group)
-    except OSError:
-        return []
-
-
-def _changed_at(group: str) -> float:
-    try:
-        return os.stat(group).st_mtime
-    except OSError:
-        return time.time()
-
-
-def _rmdir(path: str) -> bool:
-    try:
-        os.rmdir(path)
-    except OSError:  # a file of the kernel's, or a group still in use
-        return False
-    return True
 
 
 def _write(directory: str, name: str, value: str) -> None:

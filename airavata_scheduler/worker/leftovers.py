@@ -14,6 +14,7 @@ from airavata_scheduler.worker.workdir import remove_tree
 
 _PATIENCE_S = 10.0
 _AGENT_MARK = "AIRAVATA_AGENT"
+_NAME_LENGTH = 12
 
 
 class ScratchBusyError(Exception):
@@ -33,6 +34,11 @@ class Scratch:
         except BaseException:
             os.close(self._lock)
             raise
+
+    @property
+    def worker(self) -> str:
+        """What the control groups of its agent are called by."""
+        return self.token[:_NAME_LENGTH]
 
     def mark(self, spawner: str) -> dict[str, str]:
         """The variable that tells the tasks of one of our spawners from others'."""
@@ -68,6 +74,11 @@ class Scratch:
     def release(self) -> None:
         """Let another agent have the directory."""
         os.close(self._lock)
+
+
+def workers_of(root: Path) -> list[str]:
+    """The names of all agents, live or not, whose scratch directories are in this one."""
+    return [path.read_text(encoding="ascii")[:_NAME_LENGTH] for path in root.glob("*/token")]
 
 
 def remove_incoming(root: str, worker_id: int) -> None:

@@ -232,9 +232,12 @@ def _started() -> Iterator[Platform]:
         left = [pid for pid in seen if is_alive(pid)] + platform.of_this_home() + platform.tasks_alive()
         for pid in left:
             os.kill(pid, signal.SIGKILL)
+    tokens = [path.read_text() for path in (platform.home / "scratch").glob("*/token")]
+    groups = [group for token in tokens for group in Path("/sys/fs/cgroup").rglob(f"airavata-{token[:12]}")]
     if mounted:
         subprocess.run(["umount", "--lazy", str(platform.home / "storage")], check=True)
-    assert not left, f"`airavata down` left {left}"
+    assert tokens
+    assert not left + groups, f"`airavata down` left {left + groups}"
     shutil.rmtree(root)
 
 
