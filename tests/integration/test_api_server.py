@@ -51,6 +51,7 @@ from airavata_scheduler.platform.domain.views import ExperimentView, Explanation
 from airavata_scheduler.platform.interfaces import Derivation, Submission, Validation
 from airavata_scheduler.platform.ports.repository import NewExperiment
 from airavata_scheduler.platform.services.identity import Identity, IdentitySettings, ensure_admin
+from airavata_scheduler.platform.services.orchestrator import deadline_of
 from airavata_scheduler.platform.services.preview import Previewer
 
 PASSWORD = "correct horse battery"
@@ -99,7 +100,7 @@ class StandIns:
     async def resume(
         self, actor: str, experiment: str, budget: float | None = None, deadline: str | None = None
     ) -> ExperimentView:
-        await self._store.resume(experiment, budget, None if deadline is None else float(deadline))
+        await self._store.resume(experiment, budget, deadline_of(deadline, NOW))
         return await self._queries.experiment(experiment)
 
     async def retry(self, actor: str, experiment: str) -> ExperimentView:

@@ -76,6 +76,8 @@ def parse_deadline(value: Any, now: float) -> float:
             raise ValueError("is a date without a time zone, so its meaning depends on the machine")
         if moment.timestamp() <= now:
             raise ValueError("lies in the past")
+        if moment.timestamp() > now + _MAX_SECONDS:
+            raise ValueError("is more than ten years away")
         return moment.timestamp()
     try:
         return now + parse_duration(value)

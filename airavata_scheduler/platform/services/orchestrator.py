@@ -224,7 +224,7 @@ class ExperimentOrchestratorService:
         self, actor: str, experiment: str, budget: float | None = None, deadline: str | None = None
     ) -> ExperimentView:
         """PAUSED -> RUNNING. InvalidRequestError if the deadline is none."""
-        await self._store.resume(experiment, budget, _moment(deadline, self._clock.time()))
+        await self._store.resume(experiment, budget, deadline_of(deadline, self._clock.time()))
         return await self._changed(actor, "resume", experiment)
 
     async def retry(self, actor: str, experiment: str) -> ExperimentView:
@@ -287,7 +287,8 @@ def _digest(project: str, source: Mapping[str, Any], derived_from: str | None, r
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-def _moment(deadline: str | None, now: float) -> float | None:
+def deadline_of(deadline: str | None, now: float) -> float | None:
+    """The moment that a caller means, in seconds since the epoch. Raises InvalidRequestError."""
     try:
         return None if deadline is None else parse_deadline(deadline, now)
     except ValueError as error:
