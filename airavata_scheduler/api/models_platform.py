@@ -37,6 +37,7 @@ class ResourceModel(Shown):
             "speed": 1.0,
             "labels": {},
             "bandwidth_bytes_per_s": 0.0,
+            "egress_price_per_gb": 0.0,
             "enabled": True,
             "workers": 1,
             "running": 3,
@@ -52,6 +53,7 @@ class ResourceModel(Shown):
     speed: float
     labels: dict[str, str]
     bandwidth_bytes_per_s: float
+    egress_price_per_gb: float
     enabled: bool
     workers: int
     running: int
@@ -66,6 +68,7 @@ class ResourceChanges(Asked):
     speed: Annotated[float, Field(gt=0, le=1e6)] | None = None
     labels: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=256)]] | None = None
     bandwidth_bytes_per_s: Annotated[float, Field(ge=0, le=1e15)] | None = None
+    egress_price_per_gb: Price | None = None
     enabled: bool | None = None
 
 

@@ -65,6 +65,10 @@ def update(
             show_default=False,
         ),
     ] = None,
+    egress_price: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Of a GB that tasks there read of the storage.", show_default=False),
+    ] = None,
     label: Annotated[
         list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="May be repeated.", show_default=False)
     ] = None,
@@ -82,6 +86,7 @@ def update(
         "gpu_price_per_hour": gpu_price_per_hour,
         "speed": speed,
         "bandwidth_bytes_per_s": None if bandwidth is None else bandwidth * 1e6,
+        "egress_price_per_gb": egress_price,
         "labels": parse_pairs(label, "--label") or None,
         "enabled": enabled,
     }

@@ -191,7 +191,8 @@ class ResourceRegistry(Protocol):
     async def resource(self, name: str) -> ResourceView: ...
 
     async def update(self, actor: str, name: str, changes: Mapping[str, Any]) -> ResourceView:
-        """Change price_per_hour, gpu_price_per_hour, speed, bandwidth_bytes_per_s, labels, enabled.
+        """Change price_per_hour, gpu_price_per_hour, speed, bandwidth_bytes_per_s, egress_price_per_gb,
+        labels, enabled.
 
         InvalidRequestError names a bad field.
         """

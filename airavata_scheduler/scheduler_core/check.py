@@ -65,7 +65,7 @@ def _group(path: str, group: TaskGroup, experiments: set[str]) -> None:
     for name, ends in group.running_left_s.items():
         for i, left in enumerate(ends):
             _amount(f"{path}.running_left_s[{name!r}][{i}]", left)
-    for name in ("n_ready", "n_blocked", "rank_s", "output_bytes"):
+    for name in ("n_ready", "n_blocked", "rank_s"):
         _amount(f"{path}.{name}", getattr(group, name))
     _positive(f"{path}.nodes", group.nodes)
     _rate(f"{path}.failure_rate", group.failure_rate)

@@ -111,7 +111,6 @@ class TaskGroup:
     failure_rate: float = 0.0
     failure_on: Mapping[str, float] = field(default_factory=dict)
     inputs: Vector = field(default_factory=dict)
-    output_bytes: float = 0.0
     labels: frozenset[str] = frozenset()
     avoid: frozenset[str] = frozenset()
     waiting_since_s: float | None = None

@@ -85,6 +85,31 @@ async def test_nothing_that_costs_starts_once_the_budget_is_spent(world: World) 
     assert len(await world.claim(a, 1)) == 1
 
 
+async def test_what_is_read_is_paid_for_by_each_attempt_that_started(world: World) -> None:
+    a, b = await world.submit("e", STEP, replace(STEP, position=1))
+    keys = [*await world.claim(a, 2), *await world.claim(b, 1)]
+    moments = (1e9, 0.0, 1e9)
+    reports = [
+        Report(*key, state=TaskState.FAILED, started_at=started_at, wall_s=0.0, cause=Cause.ENVIRONMENT)
+        for key, started_at in zip(keys, moments, strict=True)
+    ]
+    contexts = {i: ReportContext("e", RetryPolicy(), 1.0, 0.0) for i in (a, b)}
+    await world.tasks.report(world.worker, reports, contexts, Charge(3600.0, 0.0, {a: 0.25}))
+    assert (await world.usage("e"))[0] == pytest.approx(0.25)
+
+
+async def test_a_price_for_reading_is_a_price(world: World) -> None:
+    (a,) = await world.submit("e", STEP)
+    await world.experiments.pause("e", "")
+    await world.experiments.resume("e", 1.0)
+    (key,) = await world.claim(a, 1)
+    report = Report(*key, state=TaskState.SUCCEEDED, started_at=1e9, wall_s=0.0)
+    contexts = {a: ReportContext("e", RetryPolicy(), 1.0, 0.0)}
+    await world.tasks.report(world.worker, [report], contexts, Charge(0.0, 0.0, {a: 1.0}))
+    await set_price(world, 3.0, "egress_price_per_gb")
+    assert await world.claim(a, 1) == []
+
+
 async def test_queue_waits_are_kept_with_the_resource_under_the_fence(world: World) -> None:
     seen = {"live": {"n": 2, "total": 0.5, "squares": 0.25, "largest": 3.5}}
     await world.tasks.keep_queue_waits(world.fence, {"local": seen, "gone": seen})
@@ -95,9 +120,9 @@ async def test_queue_waits_are_kept_with_the_resource_under_the_fence(world: Wor
     assert (await world.tasks.planning_state()).resources[0].queue_waits == seen
 
 
-async def set_price(world: World, price: float) -> None:
+async def set_price(world: World, price: float, of: str = "price_per_hour") -> None:
     if hasattr(world, "engine"):
-        await world._run("UPDATE resources SET price_per_hour = :price", price=price)
+        await world._run(f"UPDATE resources SET {of} = :price", price=price)
     else:
         for row in world.database.resources.values():
-            row.price_per_hour = price
+            setattr(row, of, price)

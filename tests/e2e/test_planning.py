@@ -41,6 +41,17 @@ tasks:
 """
 
 
+#: Four files of a megabyte, read together where a gigabyte costs a thousand.
+_READING = """
+name: reading
+scripts: {make: 'head -c 1000000 /dev/zero > "$OUT"'}
+resources: {compute: {time: 1s}}
+tasks:
+  make: {script: make, task_inputs: {I: 1..4}, task_outputs: {OUT: out.bin}}
+  use: {command: ["true"], gather: [make], task_inputs: {FILES: "${make.OUT}"}, allow: [fast]}
+"""
+
+
 class Nodes:
     """More Ray nodes on this machine, each a resource of its own."""
 
@@ -155,6 +166,23 @@ def test_a_budget_that_is_reached_pauses_and_more_money_goes_on(three: Platform,
     assert "--budget" in told["remedy"]
     three.call("experiment", "resume", experiment, "--budget", "40")
     assert three.watch(experiment)["status"] == "SUCCEEDED"
+
+
+def test_what_is_read_of_the_storage_is_paid_for_where_it_costs(three: Platform) -> None:
+    three.call("resource", "update", "fast", "--egress-price", "1000")
+    try:
+        experiment = three.submit(_READING)
+        assert three.watch(experiment)["status"] == "SUCCEEDED"
+        again = three.experiment("plan", three.document(_READING))
+    finally:
+        three.call("resource", "update", "fast", "--egress-price", "0")
+    rows = three.experiment("results", experiment)["items"]
+    (use,) = [row for row in rows if row["step"] == "use"]
+    assert use["cost"] == pytest.approx(4.0, abs=0.5), "four megabytes, and some time"
+    assert all(row["cost"] < 0.5 for row in rows if row["step"] == "make")
+    # What an earlier run wrote is known before the next one starts.
+    assert again["moved_bytes"] == pytest.approx(4e6)
+    assert again["cost"] > 4.0
 
 
 def test_a_hard_deadline_pauses_what_cannot_end_in_time_and_a_later_one_goes_on(

@@ -163,7 +163,7 @@ def snapshot(
         step.step_id: StepEstimate(Estimate(mean_s=prior_s(step, steps[step.step_id].step, RESOURCES)))
         for step in opened_steps
     } | (learnt or {})
-    return build_snapshot(now, steps, estimates, Plan(shares=(share(11, 2),)), Spending.of(now, steps, estimates))
+    return build_snapshot(now, steps, estimates, Plan(shares=(share(11, 2),)), Spending.of(now, steps, estimates, {}))
 
 
 def test_counts_requests_and_estimates_reach_the_planner() -> None:

@@ -25,6 +25,7 @@ from airavata_scheduler.platform.ports.repository import (
 )
 from airavata_scheduler.platform.services.dispatch import Book
 from airavata_scheduler.platform.services.experience import Experience, Prior
+from airavata_scheduler.platform.services.reads import bytes_read
 from airavata_scheduler.platform.services.snapshot import STORAGE, build_snapshot, planned_requests
 from airavata_scheduler.platform.services.spending import Spending
 from airavata_scheduler.platform.services.step_cache import KnownStep
@@ -66,14 +67,20 @@ def worker(resource: PlannableResource = NEAR, memory_bytes: int = 8 * GB) -> Li
     return LiveWorker(resource.id, f"w-{resource.name}", resource.id, resource.name, capacity, False, {})
 
 
-def state(*steps: OpenStep, workers: tuple[LiveWorker, ...] = (worker(),), now: float = 0.0) -> PlanningState:
-    return PlanningState(now, steps, workers, [NEAR, FAR], None)
+def state(
+    *steps: OpenStep,
+    workers: tuple[LiveWorker, ...] = (worker(),),
+    now: float = 0.0,
+    resources: tuple[PlannableResource, ...] = (NEAR, FAR),
+) -> PlanningState:
+    return PlanningState(now, steps, workers, resources, None)
 
 
 def snapshot(found: PlanningState, steps: Mapping[int, KnownStep], seen: Experience) -> Snapshot:
     priors = {i: Prior(60.0, step.step.program.request.memory_bytes) for i, step in steps.items()}
     estimates = seen.estimates(priors, {"near": 1.0, "far": 1.0})
-    return build_snapshot(found, steps, estimates, Plan(), Spending.of(found, steps, estimates), seen)
+    spending = Spending.of(found, steps, estimates, bytes_read(steps, seen))
+    return build_snapshot(found, steps, estimates, Plan(), spending, seen)
 
 
 @pytest.mark.parametrize(("asked", "seen_bytes", "planned"), [
@@ -247,6 +254,21 @@ def test_what_was_learnt_at_the_end_of_a_link_is_not_charged_twice() -> None:
     seen.add("far", ended(200, step_id=12, wall_s=70.0))
     (group,) = snapshot(state(opened(12), workers=(worker(FAR),)), steps, seen).groups
     assert group.runtime_on["far"].mean_s == pytest.approx(20.0, rel=0.05)
+
+
+def test_reading_that_costs_money_is_in_the_plan_and_done_where_it_is_worth_it() -> None:
+    seen, steps = Experience(), chain("foreach")
+    seen.add("near", ended(4, outputs=(Output("OUT", "k", GB // 2, "ff"),)))
+    seen.add("near", ended(20, step_id=12, wall_s=20.0))
+    dear = replace(NEAR, id=2, name="far", egress_price_per_gb=3.0)
+    waiting = opened(12, ready=400, remaining=400)
+    found = state(waiting, workers=(worker(), worker(dear)), resources=(NEAR, dear))
+    for objective, most in (({"time": 1.0, "cost": 0.0}, 400), ({"time": 0.0, "cost": 1.0}, 0)):
+        asked = replace(found, steps=[replace(waiting, objective=objective)])
+        decided = plan(snapshot(asked, steps, seen), 0.0)
+        moved = sum(share.total for share in decided.shares if share.resource == "far")
+        assert decided.forecasts[0].cost == pytest.approx(moved * 1.5)
+        assert moved == pytest.approx(most / 2, abs=8), objective
 
 
 def test_ranks_are_the_longest_way_to_the_end() -> None:

@@ -22,7 +22,7 @@ from airavata_scheduler.adapters.memory.task_store import MemoryTaskStore
 from airavata_scheduler.adapters.memory.worker_store import MemoryWorkerStore
 from airavata_scheduler.platform.domain.compile import compile_document
 from airavata_scheduler.platform.domain.document import parse_document
-from airavata_scheduler.platform.domain.messages import Hello, Launch, Report
+from airavata_scheduler.platform.domain.messages import Hello, Launch, Output, Report
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
 from airavata_scheduler.platform.interfaces import BUDGET_EXHAUSTED, DEADLINE_AT_RISK, DEADLINE_OUT_OF_REACH, Alarm
@@ -87,6 +87,11 @@ class Bench:
 
     async def claim(self, resource: str = "local", most: int = 4) -> tuple[Launch, ...]:
         return (await self.service.claim(self.worker_of[resource], Capacity(cpu=4), most, 0.0)).launches
+
+    async def looked(self, resource: str, most: int = 4) -> tuple[Launch, ...]:
+        """A claim under a plan of this moment."""
+        await self.look()
+        return await self.claim(resource, most)
 
     async def end(self, launches: Sequence[Launch], wall_s: float, resource: str = "local", **more: Any) -> None:
         reports = [
@@ -190,6 +195,25 @@ async def test_what_runs_is_committed_before_it_is_charged() -> None:
     await bench.look()
     assert await bench.claim() == ()
     assert bench.alarms == [], "they may cost less than expected"
+
+
+async def test_what_tasks_read_is_committed_and_charged_where_it_costs() -> None:
+    bench = await Bench().open("near", "far")
+    bench.set("far", egress_price_per_gb=2.0)
+    make = {"command": ["true"], "task_inputs": {"X": "1..20"}, "task_outputs": {"OUT": "out"}, "deny": ["far"]}
+    use = {"command": ["true"], "foreach": ["make"], "task_inputs": {"IN": "${make.OUT}"}, "deny": ["near"]}
+    await bench.submit("e", 0, tasks={"make": make, "use": use}, budget=6.0)
+    made = Output("OUT", "key", 10**9, "ff")
+    while launches := (await bench.looked("near", most=20)):
+        await bench.end(launches, 1.0, "near", outputs=(made,))
+    launches = await bench.looked("far")
+    assert len(launches) == 3, "each reads 1 GB for 2"
+    assert await bench.looked("far") == ()
+    assert bench.alarms == [], "they may fail before they read"
+    await bench.end(launches, 1.0, "far")
+    assert bench.cost("e") == pytest.approx(6.0)
+    await bench.look()
+    assert [alarm.kind for alarm in bench.alarms] == [BUDGET_EXHAUSTED]
 
 
 async def test_a_deadline_in_danger_is_announced_once_and_only_on_good_grounds() -> None:

@@ -182,6 +182,7 @@ class ResourceRow:
     speed: float = 1.0
     labels: Mapping[str, str] = field(default_factory=dict)
     bandwidth_bytes_per_s: float = 0.0
+    egress_price_per_gb: float = 0.0
     queue_waits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 

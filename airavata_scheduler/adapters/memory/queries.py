@@ -145,6 +145,7 @@ class MemoryQueries:
             speed=row.speed,
             labels=row.labels,
             bandwidth_bytes_per_s=row.bandwidth_bytes_per_s,
+            egress_price_per_gb=row.egress_price_per_gb,
             enabled=row.enabled,
             workers=len(workers),
             running=sum(self._running(worker) for worker in workers),

@@ -117,6 +117,7 @@ def _store(
             continue  # before it started: no attempt
         per_hour = context.cpu * charge.price_per_hour + context.gpu * charge.gpu_price_per_hour
         cost = per_hour * report.wall_s / 3600.0
+        cost += charge.to_start.get(report.step_id, 0.0) if report.started_at else 0.0
         key = key_of(report)
         if key in database.attempts:
             raise RuntimeError(f"attempt {key} is recorded twice")

@@ -68,6 +68,7 @@ class MemoryTaskStore:
                 r.speed,
                 r.labels,
                 r.bandwidth_bytes_per_s,
+                r.egress_price_per_gb,
                 r.queue_waits,
             )
             for r in database.resources.values()
@@ -149,7 +150,7 @@ class MemoryTaskStore:
         if worker is None or worker.state != "live" or worker.lease_until <= now:
             return []
         resource = database.resources[worker.resource_id]
-        priced = resource.price_per_hour > 0 or resource.gpu_price_per_hour > 0
+        priced = max(resource.price_per_hour, resource.gpu_price_per_hour, resource.egress_price_per_gb) > 0
         opened = [
             (step, n)
             for step_id, n in wants

@@ -22,6 +22,7 @@ FROM workers w JOIN resources r ON r.id = w.resource_id WHERE {{where}} ORDER BY
 """
 _RESOURCES = f"""
 SELECT r.name, r.kind, r.enabled, r.price_per_hour, r.gpu_price_per_hour, r.speed, r.labels, r.bandwidth_bytes_per_s,
+  r.egress_price_per_gb,
   coalesce((SELECT json_agg(json_build_object('capacity', w.capacity, 'running', {_HELD}))
     FROM workers w WHERE w.resource_id = r.id AND {_LIVE}), '[]'::json) AS workers
 FROM resources r WHERE {{where}} ORDER BY r.name
@@ -43,6 +44,7 @@ SELECT
 """
 _PLAIN = (
     "name", "kind", "enabled", "price_per_hour", "gpu_price_per_hour", "speed", "labels", "bandwidth_bytes_per_s",
+    "egress_price_per_gb",
 )  # fmt: skip
 _TERMINAL = ("succeeded", "failed", "skipped", "canceled")
 

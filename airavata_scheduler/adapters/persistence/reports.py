@@ -89,6 +89,21 @@ _ATTEMPT_COLUMNS = (
 )
 
 
+class _Price(NamedTuple):
+    """Of attempts of one step."""
+
+    per_s: float
+    to_start: float
+
+    @classmethod
+    def of(cls, step_id: int, context: ReportContext, charge: Charge) -> _Price:
+        per_hour = context.cpu * charge.price_per_hour + context.gpu * charge.gpu_price_per_hour
+        return cls(per_hour / 3600.0, charge.to_start.get(step_id, 0.0))
+
+    def cost(self, report: Report) -> float:
+        return self.per_s * report.wall_s + (self.to_start if report.started_at else 0.0)
+
+
 class _Ending(NamedTuple):
     """An attempt's report with what becomes of its task."""
 
@@ -128,7 +143,7 @@ async def record(
     stale = [key for key in last if key not in accepted]
     if not ended:
         return ReportOutcome(stale=stale)
-    prices = {step_id: _price_per_s(contexts[step_id], charge) for step_id in step_ids}
+    prices = {step_id: _Price.of(step_id, contexts[step_id], charge) for step_id in step_ids}
     await _write_attempts(connection, worker_id, ended, prices)
     await _write_outputs(connection, ended)
     await _add_usage(connection, ended, experiment_of, prices)
@@ -213,10 +228,6 @@ async def _end(connection: AsyncConnection, worker_id: int, endings: Sequence[_E
     ]
 
 
-def _price_per_s(context: ReportContext, charge: Charge) -> float:
-    return (context.cpu * charge.price_per_hour + context.gpu * charge.gpu_price_per_hour) / 3600.0
-
-
 def _extent(extent: Extent | None) -> str:
     return (
         NULL
@@ -226,15 +237,15 @@ def _extent(extent: Extent | None) -> str:
 
 
 async def _write_attempts(
-    connection: AsyncConnection, worker_id: int, ended: Sequence[_Ending], prices: Mapping[int, float]
+    connection: AsyncConnection, worker_id: int, ended: Sequence[_Ending], prices: Mapping[int, _Price]
 ) -> None:
     # What was canceled or given back before it started was no attempt.
     tried = [e for e in ended if e.report.started_at or e.report.state is not TaskState.CANCELED]
-    lines = [_attempt_line(e.report, worker_id, prices[e.report.step_id]) for e in tried]
+    lines = [_attempt_line(e.report, worker_id, prices[e.report.step_id].cost(e.report)) for e in tried]
     await copy_text(connection, "attempts", _ATTEMPT_COLUMNS, lines)
 
 
-def _attempt_line(r: Report, worker_id: int, price_per_s: float) -> str:
+def _attempt_line(r: Report, worker_id: int, cost: float) -> str:
     """A row in COPY's format, in the order of `_ATTEMPT_COLUMNS`. Only text of programs needs to be looked at."""
     exit_code = NULL if r.exit_code is None else r.exit_code
     signal = NULL if r.signal is None else r.signal
@@ -243,7 +254,7 @@ def _attempt_line(r: Report, worker_id: int, price_per_s: float) -> str:
     return (
         f"{r.step_id}\t{r.index}\t{r.attempt}\t{r.state.value}\t{worker_id}\t{started}\t{r.wall_s}\t{r.cpu_s}\t"
         f"{r.peak_memory_bytes}\t{exit_code}\t{signal}\t{r.cause or NULL}\t{copy_field(r.message or None)}\t"
-        f"{price_per_s * r.wall_s}\t{_extent(r.stdout)}\t{_extent(r.stderr)}\t{results}\n"
+        f"{cost}\t{_extent(r.stdout)}\t{_extent(r.stderr)}\t{results}\n"
     )
 
 
@@ -282,14 +293,14 @@ async def _add_usage(
     connection: AsyncConnection,
     ended: Sequence[_Ending],
     experiment_of: Mapping[int, str],
-    prices: Mapping[int, float],
+    prices: Mapping[int, _Price],
 ) -> None:
     cost: dict[str, float] = defaultdict(float)
     cpu_s: dict[str, float] = defaultdict(float)
     started: dict[str, float] = {}
     for ending in ended:
         experiment = experiment_of[ending.report.step_id]
-        cost[experiment] += prices[ending.report.step_id] * ending.report.wall_s
+        cost[experiment] += prices[ending.report.step_id].cost(ending.report)
         cpu_s[experiment] += ending.report.cpu_s
         started[experiment] = min(started.get(experiment, float("inf")), ending.report.started_at or float("inf"))
     ids = sorted(cost)

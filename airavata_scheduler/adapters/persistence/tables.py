@@ -111,6 +111,7 @@ resources = sa.Table(
     sa.Column("speed", sa.Float, nullable=False, server_default="1"),
     sa.Column("labels", pg.JSONB, nullable=False, server_default="{}"),
     sa.Column("bandwidth_bytes_per_s", sa.Float, nullable=False, server_default="0"),  # 0: the storage lies there
+    sa.Column("egress_price_per_gb", sa.Float, nullable=False, server_default="0"),
     sa.Column("queue_waits", pg.JSONB, nullable=False, server_default="{}"),
     _time("updated_at", required=True),
 )

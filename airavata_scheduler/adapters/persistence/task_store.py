@@ -62,7 +62,8 @@ FROM workers w JOIN resources r ON r.id = w.resource_id
 WHERE w.state IN ('live', 'draining') AND w.lease_until > clock_timestamp() ORDER BY w.id
 """)
 _RESOURCES = sa.text("""
-SELECT id, name, enabled, price_per_hour, gpu_price_per_hour, speed, labels, bandwidth_bytes_per_s, queue_waits
+SELECT id, name, enabled, price_per_hour, gpu_price_per_hour, speed, labels, bandwidth_bytes_per_s,
+  egress_price_per_gb, queue_waits
 FROM resources ORDER BY id
 """)
 _KEEP_WAITS = sa.text("""
@@ -115,7 +116,7 @@ FROM jsonb_array_elements(CAST(:programs AS jsonb)) WITH ORDINALITY AS p(program
 _OPEN = """
 WITH want AS (SELECT * FROM unnest(CAST(:steps AS int[]), CAST(:counts AS int[])) AS w(step_id, n)),
 worker AS (
-  SELECT w.id, r.price_per_hour > 0 OR r.gpu_price_per_hour > 0 AS priced
+  SELECT w.id, r.price_per_hour > 0 OR r.gpu_price_per_hour > 0 OR r.egress_price_per_gb > 0 AS priced
   FROM workers w JOIN resources r ON r.id = w.resource_id
   WHERE w.id = :worker AND w.state = 'live' AND w.lease_until > clock_timestamp() FOR SHARE OF w),
 open AS (

@@ -145,6 +145,7 @@ class ResourceView:
     speed: float  #: 1.0 = the reference; runtime = estimate / speed
     labels: Mapping[str, str]
     bandwidth_bytes_per_s: float = 0.0  #: to the platform's storage; 0: the storage lies there
+    egress_price_per_gb: float = 0.0  #: of what tasks there read of the platform's storage
     enabled: bool = True
     workers: int = 0
     running: int = 0

@@ -109,7 +109,8 @@ QueueWaitsSeen = Mapping[str, Mapping[str, float]]
 class PlannableResource:
     """What a plan must know of a resource: prices per hour of one cpu and one gpu, and relative speed.
 
-    ``bandwidth_bytes_per_s`` is what one task reads the platform's storage with; 0: it lies there, nothing has to move.
+    ``bandwidth_bytes_per_s`` is what one task reads the platform's storage with, and ``egress_price_per_gb`` what that
+    costs; both 0: the storage lies there, nothing has to move.
     ``queue_waits`` are those that were kept by `TaskStore.keep_queue_waits`.
     """
 
@@ -121,6 +122,7 @@ class PlannableResource:
     speed: float
     labels: Mapping[str, str]
     bandwidth_bytes_per_s: float = 0.0
+    egress_price_per_gb: float = 0.0
     queue_waits: QueueWaitsSeen = field(default_factory=dict)
 
 
@@ -138,10 +140,14 @@ class PlanningState:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a resource costs, for turning usage into money."""
+    """What a resource costs, for turning usage into money.
+
+    ``to_start`` is by step what each attempt costs that has started, however long it runs: for what it reads.
+    """
 
     price_per_hour: float
     gpu_price_per_hour: float
+    to_start: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

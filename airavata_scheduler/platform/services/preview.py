@@ -17,7 +17,8 @@ from airavata_scheduler.platform.services.plan_json import (
     point_json,
     reason_json,
 )
-from airavata_scheduler.platform.services.snapshot import build_snapshot, read_from
+from airavata_scheduler.platform.services.reads import bytes_read, read_from
+from airavata_scheduler.platform.services.snapshot import build_snapshot
 from airavata_scheduler.platform.services.spending import Spending, prior_s
 from airavata_scheduler.platform.services.step_cache import KnownStep, StepCache
 from airavata_scheduler.scheduler_core import Limits, Plan, Snapshot
@@ -75,7 +76,7 @@ class Previewer:
             for compiled_step in (known[step.step_id].step,)
         }
         estimates = seen.estimates(priors, {resource.name: resource.speed for resource in state.resources})
-        spending = Spending.of(everything, known, estimates)
+        spending = Spending.of(everything, known, estimates, bytes_read(known, seen))
         return build_snapshot(everything, known, estimates, Plan(), spending, seen), estimates
 
     async def _experience(self, known: Mapping[int, KnownStep]) -> Experience:

@@ -33,6 +33,7 @@ _SETTABLE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "gpu_price_per_hour": (_price, "money per GPU and hour, from 0 to 1000000"),
     "speed": (_speed, "a factor from 0.001 to 1000; 1 is the reference"),
     "bandwidth_bytes_per_s": (_bandwidth, "bytes a second, or 0 where the storage is at hand"),
+    "egress_price_per_gb": (_price, "money per GB that tasks read of the storage, from 0 to 1000000"),
     "labels": (_labels, "a mapping of text to text"),
     "enabled": (lambda value: isinstance(value, bool), "true or false"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from math import log2
 from typing import Any
 
@@ -30,7 +31,8 @@ from airavata_scheduler.platform.services.dispatch import Book
 from airavata_scheduler.platform.services.experience import Experience, Prior, StepEstimate, recall
 from airavata_scheduler.platform.services.plan_json import explanation_json, plan_json
 from airavata_scheduler.platform.services.punctuality import LastStarts, last_starts
-from airavata_scheduler.platform.services.snapshot import build_snapshot, planned_requests, read_from
+from airavata_scheduler.platform.services.reads import bytes_read, read_from
+from airavata_scheduler.platform.services.snapshot import build_snapshot, planned_requests
 from airavata_scheduler.platform.services.spending import Spending, charges, cost_of, prior_s
 from airavata_scheduler.platform.services.step_cache import KnownStep, StepCache
 from airavata_scheduler.platform.services.waits import busy_now, wanted_now
@@ -118,7 +120,9 @@ class TaskSchedulerService:
         known = await self._known(state)
         estimates = await self._believe(state, known)
         self._book.refresh(state)
-        self._book.spending = self._spending(state, known, estimates)
+        reads = bytes_read(known, self._experience)
+        self._book.spending = self._spending(state, known, estimates, reads)
+        self._charges = charges(state.resources, reads)
         self._last_starts = last_starts(state, known, estimates)
         self._behind_s = state.now - self._clock.monotonic()
         self._requests = planned_requests(state, known, estimates)
@@ -133,7 +137,6 @@ class TaskSchedulerService:
         for gone in [i for i, lock in self._claiming.items() if i not in self._book.workers and not lock.locked()]:
             del self._claiming[gone]
             self._generation.pop(gone, None)
-        self._charges = charges(state.resources)
         signature = (_signature(state), _affordable(self._book.spending))
         changed = (signature, self._book.exhausted()) != self._signature or self._experience.drifted(estimates)
         changed = changed or (bool(state.steps) and self._clock.monotonic() > self._plan_ends_at)
@@ -177,10 +180,14 @@ class TaskSchedulerService:
         return self._experience.estimates(priors, {resource.name: resource.speed for resource in state.resources})
 
     def _spending(
-        self, state: PlanningState, known: Mapping[int, KnownStep], estimates: Mapping[int, StepEstimate]
+        self,
+        state: PlanningState,
+        known: Mapping[int, KnownStep],
+        estimates: Mapping[int, StepEstimate],
+        reads: Mapping[int, float],
     ) -> Spending:
         """What was claimed while the database was being read may be missing there: rather counted twice than never."""
-        spending = Spending.of(state, known, estimates)
+        spending = Spending.of(state, known, estimates, reads)
         for step_id, resource, n in self._claimed_meanwhile:
             spending.commit(step_id, resource, n)
         return spending
@@ -368,10 +375,10 @@ class TaskSchedulerService:
         stale = set(outcome.stale)
         ended = [r for r in reports if r.state in TERMINAL and r[:3] not in stale]
         charge = self._charges.get(worker.resource, Charge(0.0, 0.0))
-        walls: dict[int, float] = defaultdict(float)
+        costs: dict[int, float] = defaultdict(float)
         for report in ended:
-            walls[report.step_id] += report.wall_s
-        costs = {step_id: cost_of(known[step_id].step, charge, wall_s) for step_id, wall_s in walls.items()}
+            costs[report.step_id] += cost_of(known[report.step_id].step, charge, report.wall_s)
+            costs[report.step_id] += charge.to_start.get(report.step_id, 0.0) if report.started_at else 0.0
         self._book.ended(worker, Counter(report.step_id for report in ended), costs)
         self._experience.add(worker.resource, ended)
         if outcome.released or outcome.finished:
@@ -390,7 +397,7 @@ def _signature(state: PlanningState) -> object:
             for s in state.steps
         ),
         tuple((w.id, w.draining, w.capacity.cpu) for w in state.workers),
-        tuple((r.id, r.enabled, r.price_per_hour, r.gpu_price_per_hour, r.speed) for r in state.resources),
+        tuple(replace(resource, queue_waits={}) for resource in state.resources),
         int(state.now / _DEADLINE_PERIOD_S) if any(step.deadline is not None for step in state.steps) else 0,
     )
 

@@ -3,8 +3,9 @@
 **Memory.** A plan counts with what the user asks for, and with more where tasks were seen to use more, or where nothing
 was asked for; never with more than the largest worker has, because an estimate must not make a step impossible.
 
-**Data.** Outputs lie on the platform's storage. A resource that has it at hand moves nothing; one with a bandwidth
-reads over a link of its own what its tasks refer to of other steps. Sizes are those of the outputs seen so far.
+**Data.** Outputs lie on the platform's storage. A resource that has it at hand moves nothing; one with a bandwidth, or
+a price for what is read, reads over a link of its own what its tasks refer to of other steps. Sizes are those of the
+outputs seen so far.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import replace
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.ports.repository import OpenStep, PlannableResource, PlanningState
 from airavata_scheduler.platform.services.experience import Experience, StepEstimate
+from airavata_scheduler.platform.services.reads import bytes_read
 from airavata_scheduler.platform.services.spending import Spending
 from airavata_scheduler.platform.services.step_cache import KnownStep
 from airavata_scheduler.platform.services.waits import busy_now
@@ -32,6 +34,8 @@ from airavata_scheduler.scheduler_core import (
 
 #: Where the platform's storage is, and every resource that has it at hand.
 STORAGE = "storage"
+#: Of a resource that pays for what it reads and did not say how fast that is.
+_UNLIMITED_BYTES_PER_S = 1e15
 
 
 def vector(capacity: Capacity) -> dict[str, float]:
@@ -111,9 +115,14 @@ def build_snapshot(
             {step.project: Project(key=step.project, weight=step.project_weight) for step in steps}.values()
         ),
         links=tuple(
-            Link(source=STORAGE, target=resource.name, bandwidth_bytes_per_s=resource.bandwidth_bytes_per_s)
+            Link(
+                source=STORAGE,
+                target=resource.name,
+                bandwidth_bytes_per_s=resource.bandwidth_bytes_per_s or _UNLIMITED_BYTES_PER_S,
+                price_per_gb=resource.egress_price_per_gb,
+            )
             for resource in state.resources
-            if resource.bandwidth_bytes_per_s > 0
+            if is_far(resource)
         ),
         previous={(share.group, share.resource): share.places for share in previous.shares},
         arrivals_per_s=seen.arrivals.per_s,
@@ -141,7 +150,7 @@ class _Context:
     ) -> None:
         self._known = known
         self._estimates = estimates
-        self._seen = seen
+        self._waits = seen.waits
         self._resources = {resource.id: resource for resource in state.resources}
         self._mine = {
             resource.id: [w.capacity for w in state.workers if w.resource_id == resource.id]
@@ -149,6 +158,7 @@ class _Context:
         }
         self._workers = state.workers
         self._busy = busy_now(state)
+        self._reads = bytes_read(known, seen)
         self._requests = planned_requests(state, known, estimates)
         self._ranks = _upward_ranks(state.steps, known, estimates)
 
@@ -168,7 +178,7 @@ class _Context:
             if resource_id in self._resources
         }
         upstream = {step.upstream(p) for p in (*step.step.foreach, *step.step.gather, *step.step.after)}
-        read_bytes = input_bytes(step, self._known, self._seen) or 0.0
+        read_bytes = self._reads.get(open_step.step_id, 0.0)
         return TaskGroup(
             key=str(open_step.step_id),
             experiment=open_step.experiment,
@@ -195,7 +205,7 @@ class _Context:
     def resource(self, resource: PlannableResource) -> Resource:
         """A resource as its live workers are together."""
         mine = [w.capacity for w in self._workers if w.resource_id == resource.id and not w.draining]
-        wait = self._seen.waits.estimate(resource.name, live=bool(mine))
+        wait = self._waits.estimate(resource.name, live=bool(mine))
         return Resource(
             name=resource.name,
             capacity=vector(total(mine)),
@@ -205,26 +215,15 @@ class _Context:
             speed=resource.speed,
             # Where something of ours runs, the next task waits for a place only.
             queue_wait_s=wait.mean_s if wait is not None and mine and resource.name not in self._busy else 0.0,
-            location=resource.name if resource.bandwidth_bytes_per_s > 0 else STORAGE,
+            location=resource.name if is_far(resource) else STORAGE,
             labels=frozenset(f"{key}={value}" for key, value in resource.labels.items()),
             cut_off=_cut_off(resource, bool(mine), wait),
         )
 
 
-def input_bytes(step: KnownStep, known: Mapping[int, KnownStep], seen: Experience) -> float | None:
-    """What one task of a step reads of other steps' outputs, in bytes; None where nothing is known of one of them."""
-    sizes = []
-    for reference in step.step.references.values():
-        upstream = step.upstream(reference.step)
-        one = seen.output_bytes(upstream, reference.output)
-        files = known[upstream].step.n if reference.mode == "gather" and upstream in known else 1
-        sizes.append(None if one is None else one * files)
-    return None if None in sizes else sum(size for size in sizes if size is not None)
-
-
-def read_from(known: Mapping[int, KnownStep]) -> set[int]:
-    """Ids of the steps whose outputs these steps read."""
-    return {step.upstream(reference.step) for step in known.values() for reference in step.step.references.values()}
+def is_far(resource: PlannableResource) -> bool:
+    """Whether what its tasks read of the storage takes time or money."""
+    return resource.bandwidth_bytes_per_s > 0 or resource.egress_price_per_gb > 0
 
 
 def _shifted(there: Estimate, transfer_s: float) -> Estimate:

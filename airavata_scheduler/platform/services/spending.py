@@ -19,18 +19,24 @@ DEFAULT_RUNTIME_S = 60.0
 #: And of the time until a hard deadline, this much at most.
 _PART_OF_DEADLINE = 0.1
 UNLIMITED = 1 << 30
+_GB = 1e9
 _EPSILON = 1e-9
 
 
 def cost_of(step: CompiledStep, charge: Charge, wall_s: float) -> float:
-    """What a task of a step costs that runs so long."""
+    """What the time costs of a task of a step that runs so long."""
     request = step.program.request
     return (request.cpu * charge.price_per_hour + request.gpu * charge.gpu_price_per_hour) * wall_s / 3600.0
 
 
-def charges(resources: Sequence[PlannableResource]) -> dict[str, Charge]:
-    """Prices by name of the resource."""
-    return {r.name: Charge(r.price_per_hour, r.gpu_price_per_hour) for r in resources}
+def charges(resources: Sequence[PlannableResource], reads: Mapping[int, float]) -> dict[str, Charge]:
+    """Prices by name of the resource. ``reads``: step id -> bytes that one of its tasks reads."""
+    return {r.name: Charge(r.price_per_hour, r.gpu_price_per_hour, _to_start(r, reads)) for r in resources}
+
+
+def _to_start(resource: PlannableResource, reads: Mapping[int, float]) -> dict[int, float]:
+    price = resource.egress_price_per_gb
+    return {step_id: size / _GB * price for step_id, size in reads.items()} if price > 0 else {}
 
 
 def prior_s(step: OpenStep, known: CompiledStep, resources: Sequence[PlannableResource]) -> float:
@@ -44,7 +50,7 @@ def prior_s(step: OpenStep, known: CompiledStep, resources: Sequence[PlannableRe
     most_s = DEFAULT_RUNTIME_S
     if step.hard_deadline and step.deadline is not None:
         most_s = min(most_s, max(1.0, _PART_OF_DEADLINE * (step.deadline - step.submitted_at)))
-    dearest = max((cost_of(known, charge, 1.0) for charge in charges(resources).values()), default=0.0)
+    dearest = max((cost_of(known, charge, 1.0) for charge in charges(resources, {}).values()), default=0.0)
     if step.budget is None or dearest <= 0 or step.budget <= 0:
         return most_s
     return min(most_s, 0.9 * step.budget / dearest / step.n)
@@ -61,11 +67,15 @@ class Spending:
 
     @classmethod
     def of(
-        cls, state: PlanningState, known: Mapping[int, KnownStep], estimates: Mapping[int, StepEstimate]
+        cls,
+        state: PlanningState,
+        known: Mapping[int, KnownStep],
+        estimates: Mapping[int, StepEstimate],
+        reads: Mapping[int, float],
     ) -> Spending:
-        """As the database says, with expected costs."""
+        """As the database says, with expected costs. ``reads``: step id -> bytes that one of its tasks reads."""
         found = cls()
-        charge_of, names = charges(state.resources), {r.id: r.name for r in state.resources}
+        charge_of, names = charges(state.resources, reads), {r.id: r.name for r in state.resources}
         for step in state.steps:
             if step.budget is None or step.step_id not in known:
                 continue
@@ -73,8 +83,9 @@ class Spending:
             found.left.setdefault(step.experiment, step.budget - step.cost)
             for r in state.resources:
                 expected_s = estimates[step.step_id].runtime_on(r.name, r.speed)
-                cost = cost_of(known[step.step_id].step, charge_of[r.name], expected_s)
-                found.price[step.step_id, r.name] = cost
+                charge = charge_of[r.name]
+                cost = cost_of(known[step.step_id].step, charge, expected_s)
+                found.price[step.step_id, r.name] = cost + charge.to_start.get(step.step_id, 0.0)
             for resource_id, n in step.active.items():
                 found.commit(step.step_id, names[resource_id], n)
         return found
