@@ -104,7 +104,8 @@ def best_script(who: Cast, assignments: list[tuple[str, Floats]], effort: int) -
 
     `effort` bounds the tasks started in rehearsals, so that the result depends on the input only.
     """
-    lined_up = {tuple(order): by for by, order in reversed(orders(who).items())}
+    named = orders(who)
+    lined_up = {tuple(order): by for by, order in reversed(named.items())}
     ranked: list[tuple[float, str, list[int]]] = []
     tried: list[Tried] = []
     for key, by in lined_up.items():
@@ -115,7 +116,8 @@ def best_script(who: Cast, assignments: list[tuple[str, Floats]], effort: int) -
         ranked.append((min(r[2] for r in mine), by, order))
         tried += mine
     at_once = immediate_scripts(who, [(by, list(order)) for order, by in lined_up.items() if by in _AT_ONCE])
-    tried += [rehearsed(who, script) for script in at_once]
+    heft = compose(who, named["rank"], 0.0, "heft", thrifty=False)
+    tried += [rehearsed(who, script) for script in (*at_once, _loose(heft))]
     leader = min(tried, key=lambda r: r[2])
     scale = max((leader[1].pool_end(p) for p in range(len(who.capacity))), default=0.0)
     for script in _variations(who, assignments[1:], sorted(ranked)[:_BEST_ORDERS], scale):
@@ -124,9 +126,13 @@ def best_script(who: Cast, assignments: list[tuple[str, Floats]], effort: int) -
             break
     best = min(tried, key=lambda r: r[2])
     if any(any(row) for row in who.large):
-        loose = replace(best[0], quota=[row[:] for row in best[0].quota], name=f"{best[0].name}/loose", strict=False)
-        tried.append(rehearsed(who, loose))
+        tried.append(rehearsed(who, _loose(best[0])))
     return _improve_best(who, tried, effort)
+
+
+def _loose(script: Script) -> Script:
+    """The same, but nobody is kept from overtaking."""
+    return replace(script, quota=[row[:] for row in script.quota], name=f"{script.name}/loose", strict=False)
 
 
 def _variations(
@@ -144,6 +150,7 @@ def _improve_best(who: Cast, tried: list[Tried], effort: int) -> Tried:
     """The best of the few most promising scripts after improvement; those that score alike are one."""
     best: Tried | None = None
     seen: set[float] = set()
+    has_large = any(any(row) for row in who.large)
     for promising in sorted(tried, key=lambda r: r[2]):
         if promising[2] in seen:
             continue
@@ -152,6 +159,10 @@ def _improve_best(who: Cast, tried: list[Tried], effort: int) -> Tried:
         seen.add(promising[2])
         start, effort = reorder(who, promising, effort)
         script, outcome, value, effort = improve(who, start, effort)
+        if script.strict and has_large:
+            loose = rehearsed(who, _loose(script))
+            if loose[2] < value:
+                script, outcome, value, effort = improve(who, loose, effort)
         if best is None or value < best[2] - EPSILON:
             best = script, outcome, value
     if best is None:

@@ -41,8 +41,11 @@ class _Timeline:
         insort(self.ends, (end_s, request))
 
 
-def compose(who: Cast, order: list[int], horizon_s: float, name: str) -> Script:
-    """A script of earliest finishes in `order`, preferring the cheapest place that ends by the horizon."""
+def compose(who: Cast, order: list[int], horizon_s: float, name: str, *, thrifty: bool = True) -> Script:
+    """A script of earliest finishes in `order`, preferring the cheapest place that ends by the horizon.
+
+    Of places that end at the same moment it takes the cheapest, or the first if it is not to be `thrifty`.
+    """
     pools = range(len(who.capacity))
     lines = [_Timeline(who.capacity[p], who.wait[p]) for p in pools]
     for task in who.problem.running:
@@ -70,7 +73,7 @@ def compose(who: Cast, order: list[int], horizon_s: float, name: str) -> Script:
             for p in options:
                 end = starts[p] + who.hold[g][p]
                 if who.money[g][p] <= spare and starts[p] < inf and end <= who.until_s[g][p] + EPSILON:
-                    key = (0.0, who.cell[g][p], end) if end <= limit else (1.0, end, who.cell[g][p])
+                    key = (0.0, who.cell[g][p], end) if end <= limit else (1.0, end, who.cell[g][p] if thrifty else 0.0)
                     if key < best_key:
                         best, best_key = p, key
             if best < 0:
