@@ -93,7 +93,10 @@ def task_scheduler(
     heed: Callable[[Sequence[Alarm]], Awaitable[None]] = _unheeded,
 ) -> TaskSchedulerService:
     """The service behind the `TaskScheduler` actor."""
-    return TaskSchedulerService(stores.tasks, fence, ChildSolver(), stores.storage, stores.clock, on_advance, heed)
+    quick, thorough = ChildSolver(), ChildSolver(background=True)
+    return TaskSchedulerService(
+        stores.tasks, fence, quick, stores.storage, stores.clock, on_advance, heed, thinker=thorough
+    )
 
 
 def worker_lifecycle(

@@ -10,14 +10,17 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from math import inf
 
-from .problem import EPSILON
+from .problem import EPSILON, Floats
 from .rehearsal import Cast, Script, copies_free
 
 Score = Callable[[int, int], float]  #: (group, pool) -> less is better
 
 
-def immediate_scripts(who: Cast, orders: Sequence[tuple[str, list[int]]]) -> list[Script]:
-    """Each order with the quickest, the cheapest, and only the cheapest places; nobody is kept from overtaking."""
+def immediate_scripts(who: Cast, orders: Sequence[tuple[str, list[int]]], near: Floats) -> list[Script]:
+    """Each order with the quickest, the cheapest, only the cheapest and only the planned places.
+
+    `near` (C, P) is how much worse a place is than what the solver chose. Nobody is kept from overtaking.
+    """
     cheapest = [
         min((c for c, ok in zip(*row, strict=True) if ok), default=inf)
         for row in zip(who.cell, who.allowed, strict=True)
@@ -26,7 +29,13 @@ def immediate_scripts(who: Cast, orders: Sequence[tuple[str, list[int]]]) -> lis
     def only_cheapest(g: int, p: int) -> float:
         return who.hold[g][p] if who.cell[g][p] <= cheapest[g] + EPSILON * abs(cheapest[g]) else inf
 
+    good = (near <= EPSILON).tolist()
+
+    def only_planned(g: int, p: int) -> float:
+        return who.hold[g][p] if good[who.row[g]][p] else inf
+
     scores: dict[str, Score] = {
+        "only planned": only_planned,
         "quickest": lambda g, p: who.hold[g][p],
         "cheapest": lambda g, p: who.cell[g][p],
         "only cheapest": only_cheapest,

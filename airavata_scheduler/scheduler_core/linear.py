@@ -37,6 +37,8 @@ MAX_ROUNDS = 6
 #: A round of column generation stops the solve when the bound is this close to the restricted optimum.
 CLOSE = 2e-4
 PDLP_CELLS = 60_000
+#: GLOP may take so many steps for each row and column. Its simplex can go in circles where many rows are alike.
+_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,13 +267,25 @@ def _run(at_least: Floats, cost: Floats, lower: Floats, upper: Floats, matrix: o
     fill: Callable[..., None] = model.fill_model_from_sparse_data
     fill(at_least, most, cost, lower, upper, matrix)
     size = len(cost)
-    solver = ModelSolverHelper("pdlp" if size > PDLP_CELLS else "glop")
-    solver.solve(model)
+    if size > PDLP_CELLS:
+        solver = _solved(model, "pdlp", "")
+    else:
+        steps = f"max_number_of_iterations: {_STEPS * (size + len(lower))}"
+        solver = _solved(model, "glop", steps)
+        if solver.status() != SolveStatus.OPTIMAL:
+            solver = _solved(model, "glop", f"use_preprocessing: false {steps}")
     if not solver.has_solution() or solver.status() != SolveStatus.OPTIMAL:
         raise SolverError(
             f"the linear programme of {size} columns ended as {solver.status_string() or solver.status()}"
         )
     return np.asarray(solver.variable_values()), np.asarray(solver.dual_values()), float(solver.objective_value())
+
+
+def _solved(model: ModelBuilderHelper, name: str, parameters: str) -> ModelSolverHelper:
+    solver = ModelSolverHelper(name)
+    solver.set_solver_specific_parameters(parameters)
+    solver.solve(model)
+    return solver
 
 
 def _reduced_costs(problem: Problem, price: Costs, rows: list[Rows], duals: Duals) -> Floats:

@@ -18,7 +18,7 @@ from .objective import Costs, costs, value
 from .plan import Plan
 from .problem import Floats, Problem, compile_problem
 from .reasons import unplaced
-from .rehearsal import Cast, Outcome, Script, cast
+from .rehearsal import Cast, Outcome, Script, cast, large, until
 from .rounding import rounded
 from .scripts import best_script
 from .shares import Decision, share_out
@@ -31,6 +31,8 @@ from .waves import wave_assignments
 WAVE_EFFORT = 100
 #: For each class, its best few resources have a price in the plan.
 PRICED = 4
+#: Tasks times pools in a rehearsal: making a script takes time for both.
+REHEARSED_CELLS = 50_000
 
 
 @cache
@@ -56,11 +58,12 @@ def plan(
     problem = compile_problem(snapshot, classify(snapshot, limits.max_classes), now, limits)
     price = costs(problem)
     assigned, solution, notes = climb(problem, price)
-    x, objective, script, outcome, who = _rehearse(problem, price, assigned, now)
+    x, objective, script, outcome, who = _rehearse(problem, price, assigned, _near(problem, assigned, solution), now)
     starts = _starts(problem, x, who, outcome)
-    near = np.where(x > 0, 0.0, np.where(problem.allowed, np.maximum(solution.reduced, 0.0), np.inf))
+    near = _near(problem, x, solution)
+    exact = who is not None and max(who.each) <= 1.0
     decision = Decision(
-        x, starts, near, _positions(problem, price, script, who), outcome is not None, script is None or script.strict
+        x, starts, near, _positions(problem, price, script, who), exact, script is None or script.strict
     )
     bound, scope = _honest_bound(problem, price, solution)
     gap_of = objective if scope == "any" else value(problem, price, assigned)
@@ -139,27 +142,61 @@ def _unpriced(problem: Problem, price: Costs, x: Floats) -> Solution:
     return Solution(x, None, np.zeros(problem.capacity.shape), np.zeros(len(problem.budget)), reduced, "greedy")
 
 
+def _near(problem: Problem, x: Floats, solution: Solution) -> Floats:
+    """(C, P) how much worse a cell is than what is planned, by the solver's prices; infinite where not allowed."""
+    return np.where(x > 0, 0.0, np.where(problem.allowed, np.maximum(solution.reduced, 0.0), np.inf))
+
+
 def _rehearse(
-    problem: Problem, price: Costs, x: Floats, now: float
+    problem: Problem, price: Costs, x: Floats, near: Floats, now: float
 ) -> tuple[Floats, float, Script | None, Outcome | None, Cast | None]:
     """Task by task if there are few enough; else the assignment stands as it is."""
     by_value = value(problem, price, x)
-    if (
-        problem.limits.window_s is not None
-        or not problem.allowed.any()
-        or not 0 < problem.count.sum() <= problem.limits.detail_tasks
-    ):
+    bundle = _bundle(problem, price)
+    if bundle is None:
         return x, by_value, None, None, None
-    who = cast(problem, price, now)
+    who = cast(problem, price, now, bundle)
     assignments = [("solver", x)]
-    if len(problem.classes) * WAVE_EFFORT <= problem.limits.effort:
+    if bundle == 1 and len(problem.classes) * WAVE_EFFORT <= problem.limits.effort:
         assignments += wave_assignments(problem, price, x)
-    script, outcome, objective = best_script(who, assignments, problem.limits.effort)
-    placed = np.zeros(x.shape)
+    script, outcome, objective = best_script(who, assignments, near, problem.limits.effort)
+    return _placed(who, outcome, x), objective, script, outcome, who
+
+
+def _bundle(problem: Problem, price: Costs) -> int | None:
+    """How many tasks to rehearse as one; None if there is nothing to rehearse, or far too much."""
+    tasks, limits = int(problem.count.sum()), problem.limits
+    if limits.window_s is not None or not problem.allowed.any() or tasks == 0:
+        return None
+    most = min(limits.detail_tasks, REHEARSED_CELLS // len(problem.pools))
+    if tasks <= most:
+        return 1
+    if not (limits.bundles and _suits_bundles(problem, price)):
+        return None
+    room = most - len(problem.snapshot.groups)
+    return -(-tasks // room) if room > 0 else None
+
+
+def _suits_bundles(problem: Problem, price: Costs) -> bool:
+    """Where order or packing matters, so that a fluid falls short, and nothing depends on single tasks.
+
+    A bundle would be refused as a whole where something must end in time or be paid for, and hold up what follows.
+    """
+    matters = bool(price.late_weight.any() or large(problem).any())
+    single = np.isfinite(until(problem)).any() or np.isfinite(problem.budget).any()
+    return matters and not single and not any(group.after for group in problem.snapshot.groups)
+
+
+def _placed(who: Cast, outcome: Outcome, x: Floats) -> Floats:
+    """(C, P) tasks; what becomes of parts of tasks in bundles is settled from pool to pool."""
+    placed, owed = np.zeros(x.shape), [0.0] * len(who.size)
     for p, started in enumerate(outcome.started):
         for g, n in started.items():
-            placed[who.row[g], p] += n
-    return placed, objective, script, outcome, who
+            owed[g] += n * who.each[g]
+            whole = round(owed[g])
+            owed[g] -= whole
+            placed[who.row[g], p] += whole
+    return placed
 
 
 def _starts(problem: Problem, x: Floats, who: Cast | None, outcome: Outcome | None) -> Floats:

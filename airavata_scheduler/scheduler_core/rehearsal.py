@@ -6,6 +6,9 @@ when they claim from the shares that a script becomes. In a strict script gangs 
 would end after a hard deadline, the life of its workers or the end of a credential is not started.
 
 A group with one predecessor of the same size follows it task by task, otherwise it waits for all of its predecessors.
+
+Very many tasks are rehearsed in *bundles*: alike tasks that run one after the other in one place. A bundle plays the
+part of one task that is as much longer and dearer; *task* below means either.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ class Cast:
     row: list[int]  #: class of each group
     experiment: list[int]
     size: list[int]  #: tasks to place
+    each: list[float]  #: tasks in one bundle of each group; 1 without bundles
     blocked: list[int]  #: of which not ready yet
     request: list[tuple[float, ...]]
     hold: list[list[float]]  #: [group][pool], seconds
@@ -93,8 +97,8 @@ class Outcome:
         return max(self.end[pool].values(), default=0.0)
 
 
-def cast(problem: Problem, price: Costs, now: float) -> Cast:
-    """The groups of a problem with what a rehearsal needs to know of each."""
+def cast(problem: Problem, price: Costs, now: float, bundle: int = 1) -> Cast:
+    """The groups of a problem with what a rehearsal needs to know of each, in bundles of at most so many tasks."""
     groups = problem.snapshot.groups
     members = [(i, c) for c, task_class in enumerate(problem.classes) for i in task_class.members]
     place = {groups[i].key: g for g, (i, _) in enumerate(members)}
@@ -104,6 +108,10 @@ def cast(problem: Problem, price: Costs, now: float) -> Cast:
         for parent in mine:
             children[parent].append(g)
     rows = [c for _, c in members]
+    tasks = [groups[i].n_ready + groups[i].n_blocked for i, _ in members]
+    size = [-(-n // bundle) for n in tasks]
+    each = [n / max(1, bundles) for n, bundles in zip(tasks, size, strict=True)]
+    scale = np.array(each)[:, None]
     experiments = problem.snapshot.experiments
     of = [int(problem.experiment[c]) for c in rows]
     return Cast(
@@ -111,12 +119,15 @@ def cast(problem: Problem, price: Costs, now: float) -> Cast:
         price=price,
         row=rows,
         experiment=of,
-        size=[groups[i].n_ready + groups[i].n_blocked for i, _ in members],
-        blocked=[groups[i].n_blocked if parents[g] else 0 for g, (i, _) in enumerate(members)],
+        size=size,
+        each=each,
+        blocked=[
+            min(size[g], -(-groups[i].n_blocked // bundle)) if parents[g] else 0 for g, (i, _) in enumerate(members)
+        ],
         request=[tuple(problem.request[c].tolist()) for c in rows],
-        hold=problem.hold_s[rows].tolist(),
-        money=problem.money[rows].tolist(),
-        cell=price.cell[rows].tolist(),
+        hold=(problem.hold_s[rows] * scale).tolist(),
+        money=(problem.money[rows] * scale).tolist(),
+        cell=(price.cell[rows] * scale).tolist(),
         allowed=problem.allowed[rows].tolist(),
         level=[
             effective_priority(groups[i], experiments[e], now, problem.limits)
@@ -124,11 +135,11 @@ def cast(problem: Problem, price: Costs, now: float) -> Cast:
         ],
         due_s=problem.deadline_s[rows].tolist(),
         deadline_s=[inf if d is None else d - now for d in (experiments[e].deadline_at_s for e in of)],
-        until_s=_until(problem)[rows].tolist(),
+        until_s=until(problem)[rows].tolist(),
         rank_s=[groups[i].rank_s for i, _ in members],
         parents=parents,
         children=children,
-        large=_large(problem)[rows].tolist(),
+        large=large(problem)[rows].tolist(),
         capacity=[tuple(row) for row in problem.capacity.tolist()],
         wait=problem.wait_s.tolist(),
         part=_parts(problem),
@@ -261,7 +272,7 @@ def judge(who: Cast, outcome: Outcome) -> float:
     ends, late = [0.0] * len(problem.budget), [0.0] * len(problem.budget)
     for missed in outcome.late:
         for g, n in missed.items():
-            total += n * LATE_TASK_S * float(problem.weights[who.experiment[g], 2])
+            total += n * who.each[g] * LATE_TASK_S * float(problem.weights[who.experiment[g], 2])
     for p, started in enumerate(outcome.started):
         for g, n in started.items():
             total += n * who.cell[g][p]
@@ -270,7 +281,7 @@ def judge(who: Cast, outcome: Outcome) -> float:
             e = who.experiment[g]
             ends[e] = max(ends[e], end)
             late[e] = max(late[e], end - who.due_s[g])
-    total += sum(n * float(price.penalty[who.row[g]]) for g, n in enumerate(unplaced) if n)
+    total += sum(n * who.each[g] * float(price.penalty[who.row[g]]) for g, n in enumerate(unplaced) if n)
     if problem.limits.window_s is not None:
         return total
     total += float(np.dot(problem.weights[:, 0], ends) + np.dot(problem.weights[:, 2], late))
@@ -309,16 +320,16 @@ def _parts(problem: Problem) -> list[float]:
     return parts
 
 
-def _until(problem: Problem) -> Floats:
+def until(problem: Problem) -> Floats:
     """(C, P) the last moment a task may end: hard deadlines, the life of workers, the end of credentials."""
     due = np.where(problem.hard, problem.deadline_s, np.inf)
-    until: Floats = np.minimum(due[:, None], np.minimum(problem.wait_s + problem.life_s, problem.credential_s)[None, :])
-    return until
+    last: Floats = np.minimum(due[:, None], np.minimum(problem.wait_s + problem.life_s, problem.credential_s)[None, :])
+    return last
 
 
-def _large(problem: Problem) -> Bools:
+def large(problem: Problem) -> Bools:
     """(C, P) whether a class must not be overtaken on a pool; see `shares.is_large`."""
     gang = np.array([task_class.nodes > 1 for task_class in problem.classes], dtype=np.bool_)
     limited = problem.node_request[:, None, :] > LARGE_PART * problem.worker[None, :, :]
-    large: Bools = gang[:, None] | limited.any(axis=2)
-    return large
+    found: Bools = gang[:, None] | limited.any(axis=2)
+    return found

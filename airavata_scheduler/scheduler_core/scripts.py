@@ -85,22 +85,25 @@ def _topological(who: Cast, keys: list[tuple[float, ...]]) -> list[int]:
 def from_assignment(who: Cast, x: Floats, order: list[int], name: str) -> Script:
     """The script that runs an assignment of classes (C, P) of whole tasks; each class's groups share it in order."""
     quota = [[0] * x.shape[1] for _ in who.size]
-    left = x.astype(int)
+    left = x.copy()
     room = who.size[:]
     for g in order:
         row = left[who.row[g]]
-        for p in np.flatnonzero(row):
-            take = min(int(row[p]), room[g])
+        for p in np.flatnonzero(row > 0):
+            take = min(round(row[p] / who.each[g]), room[g])
             quota[g][p] += take
-            row[p] -= take
+            row[p] -= take * who.each[g]
             room[g] -= take
     return Script(quota, order, name)
 
 
-def best_script(who: Cast, assignments: list[tuple[str, Floats]], effort: int) -> tuple[Script, Outcome, float]:
+def best_script(
+    who: Cast, assignments: list[tuple[str, Floats]], near: Floats, effort: int
+) -> tuple[Script, Outcome, float]:
     """Rehearses scripts of all orders, then of the best orders with all horizons and assignments; improves a few.
 
-    The first assignment is the solver's own and tried with every order.
+    The first assignment is the solver's own and tried with every order; `near` (C, P) is how much worse than it a place
+    is.
 
     `effort` bounds the tasks started in rehearsals, so that the result depends on the input only.
     """
@@ -115,7 +118,7 @@ def best_script(who: Cast, assignments: list[tuple[str, Floats]], effort: int) -
         mine = [rehearsed(who, script) for script in scripts]
         ranked.append((min(r[2] for r in mine), by, order))
         tried += mine
-    at_once = immediate_scripts(who, [(by, list(order)) for order, by in lined_up.items() if by in _AT_ONCE])
+    at_once = immediate_scripts(who, [(by, list(order)) for order, by in lined_up.items() if by in _AT_ONCE], near)
     heft = compose(who, named["rank"], 0.0, "heft", thrifty=False)
     tried += [rehearsed(who, script) for script in (*at_once, _loose(heft))]
     leader = min(tried, key=lambda r: r[2])

@@ -22,7 +22,7 @@ _STEP = 8
 #: Requests above this part of a worker are not overtaken by smaller ones.
 LARGE_PART = 0.25
 #: Classes beside the planned ones that may use a resource which would otherwise idle.
-SPARE_CLASSES = 4
+SPARE_CLASSES = 32
 
 
 @dataclass(slots=True)

@@ -199,8 +199,9 @@ class Limits:
     `time_s` is what the solvers may take together. `window_s` switches from planning the whole backlog, with the
     finish of each experiment as a variable, to filling a window of that length, with mean completion as the time term.
     Up to `detail_tasks` tasks a plan is rehearsed task by task, and improved with at most `effort` task starts in
-    rehearsals; beyond, it is a fluid. `solver` forces one rung of the ladder (`greedy`, `flow`, `linear`); `auto`
-    climbs it.
+    rehearsals. Beyond, it is a fluid; with `bundles` it is rehearsed in at most as many bundles of alike tasks where
+    that is better (deadlines, gangs and other large tasks). `solver` forces one rung of the ladder (`greedy`, `flow`,
+    `linear`); `auto` climbs it.
     """
 
     time_s: float = 0.4
@@ -208,6 +209,7 @@ class Limits:
     max_classes: int = 300
     detail_tasks: int = 500
     effort: int = 10_000
+    bundles: bool = False
     solver: str = "auto"
     ageing_s: float = 3600.0
     stickiness: float = 0.02

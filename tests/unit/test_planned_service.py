@@ -40,6 +40,7 @@ class Bench:
     """One worker of four cores on each resource, the service, and what it announced."""
 
     solver = InProcessSolver()
+    thinker: InProcessSolver | None = None
 
     async def open(self, *resources: str) -> Bench:
         self.clock = VirtualClock(asyncio.get_running_loop(), NOW)
@@ -59,7 +60,7 @@ class Bench:
         fence = await MemoryLeases(self.database).take("task-scheduler", "test", 1e9)
         storage = MemoryStorage()
         self.service = TaskSchedulerService(
-            self.tasks, fence, self.solver, storage, self.clock, lambda _: None, self.heed
+            self.tasks, fence, self.solver, storage, self.clock, lambda _: None, self.heed, self.thinker
         )
 
     async def heed(self, alarms: Sequence[Alarm]) -> None:
@@ -462,3 +463,83 @@ async def test_a_program_that_ran_before_is_planned_with_what_that_run_showed() 
         await bench.end(await bench.claim(), 8.0)
         await bench.look()
     assert (await bench.explained(step_id))["runtime_on"]["local"]["mean_s"] > 5.0
+
+
+class Thinker(InProcessSolver):
+    """Counts, and waits to be let go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Limits] = []
+        self.go_on = asyncio.Event()
+
+    async def solve(self, snapshot: Snapshot, now: float, limits: Limits) -> Plan | None:
+        self.asked.append(limits)
+        await self.go_on.wait()
+        return await super().solve(snapshot, now, limits)
+
+
+async def thinking(n: int = 800, time: str = "10m", **more: Any) -> tuple[Bench, Thinker]:
+    """Two experiments of n tasks of which the later is due first, on a machine and a faster one."""
+    bench, thinker = Bench(), Thinker()
+    bench.thinker = thinker
+    await bench.open("local", "fast")
+    bench.set("fast", speed=2.0)
+    task = {"resources": {"time": time}}
+    await bench.submit("calm", n, task=task, deadline="1000h", **more)
+    await bench.submit("urgent", n, task=task, deadline=f"{n}m", **more)
+    return bench, thinker
+
+
+async def until_thought(bench: Bench) -> str:
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return str((await bench.service.current_plan())["solver"])
+
+
+async def test_a_better_plan_follows_the_quick_one_and_counts_what_was_started() -> None:
+    bench, thinker = await thinking()
+    await bench.look()
+    assert (await bench.service.current_plan())["solver"] == "linear"
+    launches = await bench.claim()
+    assert len(launches) >= 4, "nobody waits for a second thought"
+    assert bench.alarms == [], "nor is told of a danger that it may show to be none"
+    thinker.go_on.set()
+    solver = await until_thought(bench)
+    assert solver.startswith("linear+")
+    assert len(thinker.asked) == 1
+    started = bench.service._book.started
+    assert {key: n for key, n in started.items() if n} == {(launches[0].step_id, "local"): len(launches)}
+
+
+async def test_a_thought_about_what_has_changed_meanwhile_is_dropped() -> None:
+    bench, thinker = await thinking()
+    await bench.look()
+    await bench.submit("third", 4)
+    await bench.look()
+    thinker.go_on.set()
+    assert await until_thought(bench) == "linear"
+    bench.service._thoughts._rests_until_s = 0.0
+    await bench.look()
+    assert (await until_thought(bench)).startswith("linear+"), "the next look thinks again"
+
+
+@pytest.mark.parametrize(
+    ("n", "time"), [(200, "10m"), (800, "10ms")], ids=["a quick plan looked at every task", "soon over"]
+)
+async def test_second_thoughts_are_for_long_plans_of_many_tasks(n: int, time: str) -> None:
+    bench, thinker = await thinking(n, time)
+    await bench.look()
+    await bench.look()
+    await until_thought(bench)
+    assert thinker.asked == []
+
+
+async def test_runtimes_that_nobody_knows_are_not_thought_about() -> None:
+    bench, thinker = Bench(), Thinker()
+    bench.thinker = thinker
+    await bench.open()
+    await bench.submit("e", 5_000)
+    await bench.look()
+    await until_thought(bench)
+    assert thinker.asked == []

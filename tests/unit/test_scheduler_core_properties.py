@@ -22,6 +22,8 @@ from airavata_scheduler.scheduler_core import (
 )
 
 LIMITS = Limits(effort=300)
+#: Task by task, in a window, and in bundles.
+KINDS = st.sampled_from((LIMITS, replace(LIMITS, window_s=100.0), replace(LIMITS, detail_tasks=10, bundles=True)))
 RESOURCES = ("r0", "r1", "r2")
 relaxed = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -107,9 +109,9 @@ def total_of(made: Plan, group: str) -> int:
 
 
 @relaxed
-@given(snapshots(), st.sampled_from((None, 100.0)))
-def test_places_and_running_tasks_fit_every_resource(snapshot: Snapshot, window: float | None) -> None:
-    made = decided(snapshot, replace(LIMITS, window_s=window))
+@given(snapshots(), KINDS)
+def test_places_and_running_tasks_fit_every_resource(snapshot: Snapshot, limits: Limits) -> None:
+    made = decided(snapshot, limits)
     by_key = {g.key: g for g in snapshot.groups}
     for resource in snapshot.resources:
         for dimension, capacity in resource.capacity.items():
@@ -122,9 +124,9 @@ def test_places_and_running_tasks_fit_every_resource(snapshot: Snapshot, window:
 
 
 @relaxed
-@given(snapshots(), st.sampled_from((None, 100.0)))
-def test_every_task_is_placed_or_has_a_reason(snapshot: Snapshot, window: float | None) -> None:
-    made = decided(snapshot, replace(LIMITS, window_s=window))
+@given(snapshots(), KINDS)
+def test_every_task_is_placed_or_has_a_reason(snapshot: Snapshot, limits: Limits) -> None:
+    made = decided(snapshot, limits)
     for group in snapshot.groups:
         left = [u for u in made.unplaced if u.group == group.key]
         assert all(u.reasons and all(r.text for r in u.reasons) for u in left)
@@ -132,9 +134,9 @@ def test_every_task_is_placed_or_has_a_reason(snapshot: Snapshot, window: float 
 
 
 @relaxed
-@given(snapshots(), st.sampled_from((None, 100.0)))
-def test_denied_and_cut_off_resources_get_nothing(snapshot: Snapshot, window: float | None) -> None:
-    made = decided(snapshot, replace(LIMITS, window_s=window))
+@given(snapshots(), KINDS)
+def test_denied_and_cut_off_resources_get_nothing(snapshot: Snapshot, limits: Limits) -> None:
+    made = decided(snapshot, limits)
     by_key = {g.key: g for g in snapshot.groups}
     owner = {e.key: e for e in snapshot.experiments}
     closed = {r.name for r in snapshot.resources if r.cut_off}
@@ -148,9 +150,9 @@ def test_denied_and_cut_off_resources_get_nothing(snapshot: Snapshot, window: fl
 
 
 @relaxed
-@given(snapshots(), st.sampled_from((None, 100.0)))
-def test_budgets_hold(snapshot: Snapshot, window: float | None) -> None:
-    made = decided(snapshot, replace(LIMITS, window_s=window))
+@given(snapshots(), KINDS)
+def test_budgets_hold(snapshot: Snapshot, limits: Limits) -> None:
+    made = decided(snapshot, limits)
     budgets = {e.key: e.budget_left for e in snapshot.experiments}
     for forecast in made.forecasts:
         budget = budgets[forecast.experiment]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from airavata_scheduler.scheduler_core import (
     FASTEST,
@@ -18,6 +23,7 @@ from airavata_scheduler.scheduler_core import (
     SnapshotError,
     TaskGroup,
     frontier,
+    linear,
     plan,
 )
 from airavata_scheduler.scheduler_core.frontier import rows, table
@@ -156,3 +162,68 @@ def test_who_expects_more_work_pays_for_a_shorter_backlog() -> None:
     busy = replace(calm, arrivals_per_s=0.05)
     finishes = [plan(snapshot, 0.0).forecasts[0].finish_s for snapshot in (calm, busy)]
     assert finishes[1] < finishes[0]
+
+
+def test_a_programme_in_which_the_simplex_goes_in_circles_is_solved() -> None:
+    kept = json.loads((Path(__file__).parent / "data/circling_programme.json").read_text())
+    cost, upper = np.array(kept["cost"]), np.array(kept["upper"])
+    lower = np.array([-np.inf if bound is None else bound for bound in kept["lower"]])
+    columns = np.array([c for row in kept["rows"] for c, _ in row])
+    values = np.array([v for row in kept["rows"] for _, v in row])
+    starts = np.cumsum([0, *map(len, kept["rows"])])
+    matrix = csr_matrix((values, columns, starts), shape=(len(lower), len(cost)))
+    found, _, objective = linear._run(np.zeros(len(cost)), cost, lower, upper, matrix)
+    assert objective == pytest.approx(0.04165)
+    assert (matrix @ found <= upper + 1e-6).all()
+    assert (matrix @ found >= lower - 1e-6).all()
+
+
+def competing(tasks: int) -> Snapshot:
+    """Two experiments on one machine; the second is due when half of the work is done."""
+    return Snapshot(
+        groups=tuple(
+            TaskGroup(key=f"{e}{i}", experiment=e, request={"cpu": 1}, runtime=Estimate(mean_s=10.0 + i), n_ready=tasks)
+            for e in "ab"
+            for i in range(3)
+        ),
+        resources=(Resource(name="r", capacity={"cpu": 8}), Resource(name="s", capacity={"cpu": 8}, speed=2.0)),
+        experiments=(
+            Experiment(key="a", deadline_at_s=1e6),
+            Experiment(key="b", deadline_at_s=1.05 * 33.0 * tasks / 24),
+        ),
+    )
+
+
+def test_many_tasks_are_rehearsed_in_bundles_where_order_matters() -> None:
+    limits = Limits(bundles=True)
+    decided = plan(competing(3_000), 0.0, limits)
+    assert decided.solver.startswith("linear+")
+    assert {f.experiment: (f.late_s, f.placed) for f in decided.forecasts} == {"a": (0.0, 9_000), "b": (0.0, 9_000)}
+    assert all(share.quota is None for share in decided.shares), "a bundle says nothing of single tasks"
+    # As a plan that looks at every task says, give or take a bundle.
+    few = plan(competing(60), 0.0, Limits())
+    for many, one in zip(decided.forecasts, few.forecasts, strict=True):
+        assert many.finish_s == pytest.approx(50 * one.finish_s, rel=0.03)
+        assert many.cost == pytest.approx(50 * one.cost)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: replace(s, experiments=tuple(replace(e, budget_left=1e6) for e in s.experiments)),
+        lambda s: replace(s, experiments=tuple(replace(e, hard=True) for e in s.experiments)),
+        lambda s: replace(s, experiments=tuple(replace(e, deadline_at_s=None) for e in s.experiments)),
+        lambda s: replace(s, groups=(*s.groups[:-1], replace(s.groups[-1], after=(s.groups[0].key,)))),
+    ],
+    ids=["budget", "hard deadline", "nothing competes", "a step that waits"],
+)
+def test_what_depends_on_single_tasks_is_no_matter_for_bundles(change: Callable[[Snapshot], Snapshot]) -> None:
+    assert plan(change(competing(3_000)), 0.0, Limits(bundles=True)).solver == "linear"
+
+
+def test_no_place_idles_at_the_end_of_a_fluid_plan() -> None:
+    """Where all is alike the solver may give a group to one machine alone; every machine may take it all the same."""
+    snapshot = sweep(1)
+    alike = tuple(replace(r, speed=1.0, price_per_hour=0.0) for r in snapshot.resources)
+    shares = plan(replace(snapshot, resources=alike), 0.0, Limits(solver="linear")).shares
+    assert len(shares) == len(snapshot.groups) * len(alike)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from airavata_scheduler.adapters.solver.process import BACKGROUND
 from airavata_scheduler.scheduler_core import Limits, Plan, PlannerError, Point, Snapshot
 
 _LOG = structlog.get_logger(__name__)
@@ -29,10 +30,13 @@ _PROGRAM = (sys.executable, "-m", "airavata_scheduler.adapters.solver.process")
 
 
 class ChildSolver:
-    """`Solver` with one child; solves come one after the other. ``program`` is the child's command line."""
+    """`Solver` with one child; solves come one after the other. ``program`` is the child's command line.
 
-    def __init__(self, program: Sequence[str] = _PROGRAM) -> None:
-        self._program = program
+    In the ``background`` it leaves the processor to others.
+    """
+
+    def __init__(self, program: Sequence[str] = _PROGRAM, *, background: bool = False) -> None:
+        self._program = (*program, BACKGROUND) if background else program
         self._child: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
         self._warm = False

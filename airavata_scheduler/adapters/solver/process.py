@@ -1,11 +1,13 @@
 """The child of `child.py`: reads snapshots, writes plans or frontiers, ends when its parent does.
 
 A request is ("plan", snapshot, now, limits) or ("frontier", snapshot, now, experiment, points, limits); the answer is
-(False, what was asked for) or (True, the error: a PlannerError, or in words).
+(False, what was asked for) or (True, the error: a PlannerError, or in words). With the argument `BACKGROUND` it leaves
+the processor to others.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
 import struct
 import sys
@@ -15,6 +17,8 @@ from typing import Any, BinaryIO
 
 from airavata_scheduler.scheduler_core import PlannerError, frontier, plan
 
+BACKGROUND = "--background"
+_NICENESS = 10
 _LENGTH = struct.Struct("<Q")
 _KINDS: Mapping[str, Callable[..., Any]] = {"plan": plan, "frontier": frontier}
 
@@ -39,4 +43,6 @@ def _answer(kind: str, arguments: list[Any]) -> tuple[bool, object]:
 
 
 if __name__ == "__main__":
+    if BACKGROUND in sys.argv:
+        os.nice(_NICENESS)
     serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -56,6 +56,10 @@ class Book:
         self.plan = plan
         self.started = defaultdict(int)
 
+    def refine(self, plan: Plan) -> None:
+        """Serve from a better plan of the same moment: what was started since counts."""
+        self.plan = plan
+
     def wants(
         self, worker: LiveWorker, free: Capacity, most: int, requests: Mapping[int, Capacity]
     ) -> list[tuple[int, int]]:

@@ -32,11 +32,12 @@ from airavata_scheduler.platform.services.experience import Experience, Prior, S
 from airavata_scheduler.platform.services.plan_json import explanation_json, plan_json
 from airavata_scheduler.platform.services.punctuality import LastStarts, last_starts
 from airavata_scheduler.platform.services.reads import bytes_read, read_from
+from airavata_scheduler.platform.services.second_thoughts import SecondThoughts
 from airavata_scheduler.platform.services.snapshot import build_snapshot, planned_requests
 from airavata_scheduler.platform.services.spending import Spending, charges, cost_of, prior_s
 from airavata_scheduler.platform.services.step_cache import KnownStep, StepCache
 from airavata_scheduler.platform.services.waits import busy_now, wanted_now
-from airavata_scheduler.scheduler_core import Limits, PlannerError, Snapshot, explain
+from airavata_scheduler.scheduler_core import Limits, Plan, PlannerError, Snapshot, explain
 
 _LIMITS = Limits(time_s=0.3)
 _DEBOUNCE_S = 0.01
@@ -57,7 +58,8 @@ class TaskSchedulerService:
     """See `interfaces.TaskScheduler`. Everything it keeps can be read anew from the store at any moment.
 
     ``on_advance`` is called after a commit that another service should look at: manifests to write, experiments ended.
-    ``heed`` gets alarms: of a budget at every look until the experiment has stopped, of a deadline once.
+    ``heed`` gets alarms: of a budget at every look until the experiment has stopped, of a deadline once. ``thinker`` is
+    the solver of `SecondThoughts`; without it they take turns with the quick plans.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class TaskSchedulerService:
         clock: Clock,
         on_advance: Callable[[ReportOutcome], None] = lambda _: None,
         heed: Callable[[Sequence[Alarm]], Awaitable[None]] = _unheeded,
+        thinker: Solver | None = None,
     ) -> None:
         self._store = store
         self._fence = fence
@@ -98,6 +101,7 @@ class TaskSchedulerService:
         self._claimed_meanwhile: list[tuple[int, str, int]] = []
         self._telling: asyncio.Task[None] | None = None
         self._told: set[str] = set()
+        self._thoughts = SecondThoughts(thinker or solver, clock, self._refine)
 
     # ------------------------------------------------------------------------------------------------------ planning
 
@@ -143,6 +147,7 @@ class TaskSchedulerService:
         # Without a new plan the old one goes on, and the next look asks again.
         if changed and await self._plan(state, known, estimates):
             self._signature = (signature, self._book.exhausted())
+        self._thoughts.look()
         self._wake_claims()
         self._raise_alarms(state, known)
         await self._keep_queue_waits()
@@ -210,17 +215,28 @@ class TaskSchedulerService:
         self._believed = estimates
         self._spent_quotas = self._book.exhausted()
         self._plan_ends_at = self._clock.monotonic() + _LONGEST_PLAN_S
+        self._thoughts.consider(snapshot, decided, state.now, known, _LIMITS.detail_tasks)
         return True
 
+    def _refine(self, plan: Plan) -> None:
+        """A better plan of the same snapshot."""
+        self._book.refine(plan)
+        self._spent_quotas = self._book.exhausted()
+        self._wake_claims()
+
     def _raise_alarms(self, state: PlanningState, known: Mapping[int, KnownStep]) -> None:
-        """Told in the background: whoever heeds alarms may be away, and the next look raises them again."""
+        """Told in the background: whoever heeds alarms may be away, and the next look raises them again.
+
+        A deadline that is in danger by a quick plan may be met by a better one.
+        """
         self._told &= {step.experiment for step in state.steps}
+        forecast = self._book.plan if self._thoughts.settled else Plan()
         alarms = [
             *budget_alarms(state, known, self._book.spending),
             *late_alarms(state, known, self._last_starts),
             *(
                 alarm
-                for alarm in deadline_alarms(self._snapshot, self._book.plan, self._planned_at, known)
+                for alarm in deadline_alarms(self._snapshot, forecast, self._planned_at, known)
                 if alarm.experiment not in self._told
             ),
         ]
