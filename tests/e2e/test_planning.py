@@ -185,6 +185,19 @@ def test_what_is_read_of_the_storage_is_paid_for_where_it_costs(three: Platform)
     assert again["cost"] > 4.0
 
 
+def test_a_long_plan_of_many_tasks_is_thought_over(three: Platform, wait_until: Wait) -> None:
+    experiment = three.submit(_DOCUMENT.format(name="many", n=700, limits="deadline: 1h"))
+
+    def solver() -> str:
+        with three.api() as api:
+            return str(api.get("/plan").json()["solver"])
+
+    # A quick plan of so many is a fluid; what was thought over names the script that was played.
+    wait_until(lambda: solver().startswith("linear+"), 30)
+    assert three.counts(experiment)["succeeded"] < 700
+    three.call("experiment", "cancel", experiment)
+
+
 def test_a_hard_deadline_pauses_what_cannot_end_in_time_and_a_later_one_goes_on(
     three: Platform, wait_until: Wait
 ) -> None:
