@@ -110,7 +110,7 @@ def cast(problem: Problem, price: Costs, now: float, bundle: int = 1) -> Cast:
     rows = [c for _, c in members]
     tasks = [groups[i].n_ready + groups[i].n_blocked for i, _ in members]
     size = [-(-n // bundle) for n in tasks]
-    each = [n / max(1, bundles) for n, bundles in zip(tasks, size, strict=True)]
+    each = [n / bundles if bundles else 1.0 for n, bundles in zip(tasks, size, strict=True)]
     scale = np.array(each)[:, None]
     experiments = problem.snapshot.experiments
     of = [int(problem.experiment[c]) for c in rows]

@@ -19,6 +19,9 @@ from unittest import mock
 import psycopg
 import pytest
 
+# Helper modules beside the tests, as `import service_bench`.
+sys.path.insert(0, str(Path(__file__).parent))
+
 #: Raised by CPython itself for every socket, whichever library opened it; `socketpair`, which asyncio and
 #: multiprocessing use to talk to themselves, raises none of them.
 NETWORK_EVENTS = frozenset(

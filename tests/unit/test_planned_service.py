@@ -6,107 +6,25 @@ import asyncio
 import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from service_bench import NOW, Bench
 
-from airavata_scheduler.adapters.memory.clock import VirtualClock
-from airavata_scheduler.adapters.memory.database import MemoryDatabase
-from airavata_scheduler.adapters.memory.experiment_store import MemoryExperimentStore
 from airavata_scheduler.adapters.memory.leases import MemoryLeases
 from airavata_scheduler.adapters.memory.queries import MemoryQueries
 from airavata_scheduler.adapters.memory.solver import InProcessSolver
-from airavata_scheduler.adapters.memory.storage import MemoryStorage
-from airavata_scheduler.adapters.memory.task_store import MemoryTaskStore
-from airavata_scheduler.adapters.memory.worker_store import MemoryWorkerStore
 from airavata_scheduler.platform.domain.compile import compile_document
 from airavata_scheduler.platform.domain.document import parse_document
-from airavata_scheduler.platform.domain.messages import Hello, Launch, Output, Report
-from airavata_scheduler.platform.domain.request import Capacity
-from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
-from airavata_scheduler.platform.interfaces import BUDGET_EXHAUSTED, DEADLINE_AT_RISK, DEADLINE_OUT_OF_REACH, Alarm
-from airavata_scheduler.platform.ports.repository import NewExperiment, PlanningState
+from airavata_scheduler.platform.domain.messages import Output
+from airavata_scheduler.platform.domain.states import ExperimentState
+from airavata_scheduler.platform.interfaces import BUDGET_EXHAUSTED, DEADLINE_AT_RISK, DEADLINE_OUT_OF_REACH
+from airavata_scheduler.platform.ports.repository import PlanningState
 from airavata_scheduler.platform.services.explain import Explainer
 from airavata_scheduler.platform.services.preview import Previewer
-from airavata_scheduler.platform.services.scheduler import TaskSchedulerService
 from airavata_scheduler.scheduler_core import Limits, Plan, Snapshot
 
-NOW = 1e9
 TEN_SECONDS = {"resources": {"time": "10s"}}
-
-
-class Bench:
-    """One worker of four cores on each resource, the service, and what it announced."""
-
-    solver = InProcessSolver()
-    thinker: InProcessSolver | None = None
-
-    async def open(self, *resources: str) -> Bench:
-        self.clock = VirtualClock(asyncio.get_running_loop(), NOW)
-        self.database = MemoryDatabase(self.clock)
-        self.tasks = MemoryTaskStore(self.database)
-        self.experiments = MemoryExperimentStore(self.database)
-        self.workers = MemoryWorkerStore(self.database)
-        self.alarms: list[Alarm] = []
-        self.worker_of = {}
-        for name in resources or ("local",):
-            hello = Hello(f"w-{name}", name, "host", "node", 1, "0", Capacity(cpu=4))
-            self.worker_of[name] = await self.workers.register_worker(hello, 1e9)
-        await self.restart()
-        return self
-
-    async def restart(self) -> None:
-        fence = await MemoryLeases(self.database).take("task-scheduler", "test", 1e9)
-        storage = MemoryStorage()
-        self.service = TaskSchedulerService(
-            self.tasks, fence, self.solver, storage, self.clock, lambda _: None, self.heed, self.thinker
-        )
-
-    async def heed(self, alarms: Sequence[Alarm]) -> None:
-        self.alarms.extend(alarms)
-
-    def set(self, resource: str, **changes: Any) -> None:
-        row = self.database.resource_named(resource)
-        assert row is not None
-        for name, value in changes.items():
-            setattr(row, name, value)
-
-    def due_in(self, experiment: str, left_s: float) -> None:
-        self.database.experiments[experiment].moved_deadline = self.clock.time() + left_s
-
-    async def submit(self, name: str, n: int, *, project: str = "default", task: Any = None, **more: Any) -> int:
-        step = {"command": ["true"], "task_inputs": {"X": f"1..{n}"}, **(task or {})}
-        document = {"name": name, "tasks": {"t": step}, **more}
-        compiled = compile_document(parse_document(document, now=self.clock.time()))
-        await self.experiments.insert(NewExperiment(name, "admin", project, compiled, document))
-        return self.database.experiments[name].steps[0].step_id
-
-    async def look(self) -> None:
-        await self.service.plan()
-        await asyncio.sleep(0)
-
-    async def claim(self, resource: str = "local", most: int = 4) -> tuple[Launch, ...]:
-        return (await self.service.claim(self.worker_of[resource], Capacity(cpu=4), most, 0.0)).launches
-
-    async def looked(self, resource: str, most: int = 4) -> tuple[Launch, ...]:
-        """A claim under a plan of this moment."""
-        await self.look()
-        return await self.claim(resource, most)
-
-    async def end(self, launches: Sequence[Launch], wall_s: float, resource: str = "local", **more: Any) -> None:
-        reports = [
-            Report(x.step_id, x.index, x.attempt, TaskState.SUCCEEDED, started_at=NOW, wall_s=wall_s, **more)
-            for x in launches
-        ]
-        await self.service.report(self.worker_of[resource], reports)
-
-    def cost(self, experiment: str) -> float:
-        return self.database.experiments[experiment].cost
-
-    async def explained(self, step_id: int) -> Mapping[str, Any]:
-        await self.look()
-        return await self.service.explain(step_id)
 
 
 async def test_a_budget_is_overspent_by_no_more_than_what_ran_when_it_was_reached() -> None:
@@ -463,83 +381,3 @@ async def test_a_program_that_ran_before_is_planned_with_what_that_run_showed() 
         await bench.end(await bench.claim(), 8.0)
         await bench.look()
     assert (await bench.explained(step_id))["runtime_on"]["local"]["mean_s"] > 5.0
-
-
-class Thinker(InProcessSolver):
-    """Counts, and waits to be let go on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[Limits] = []
-        self.go_on = asyncio.Event()
-
-    async def solve(self, snapshot: Snapshot, now: float, limits: Limits) -> Plan | None:
-        self.asked.append(limits)
-        await self.go_on.wait()
-        return await super().solve(snapshot, now, limits)
-
-
-async def thinking(n: int = 800, time: str = "10m", **more: Any) -> tuple[Bench, Thinker]:
-    """Two experiments of n tasks of which the later is due first, on a machine and a faster one."""
-    bench, thinker = Bench(), Thinker()
-    bench.thinker = thinker
-    await bench.open("local", "fast")
-    bench.set("fast", speed=2.0)
-    task = {"resources": {"time": time}}
-    await bench.submit("calm", n, task=task, deadline="1000h", **more)
-    await bench.submit("urgent", n, task=task, deadline=f"{n}m", **more)
-    return bench, thinker
-
-
-async def until_thought(bench: Bench) -> str:
-    for _ in range(20):
-        await asyncio.sleep(0)
-    return str((await bench.service.current_plan())["solver"])
-
-
-async def test_a_better_plan_follows_the_quick_one_and_counts_what_was_started() -> None:
-    bench, thinker = await thinking()
-    await bench.look()
-    assert (await bench.service.current_plan())["solver"] == "linear"
-    launches = await bench.claim()
-    assert len(launches) >= 4, "nobody waits for a second thought"
-    assert bench.alarms == [], "nor is told of a danger that it may show to be none"
-    thinker.go_on.set()
-    solver = await until_thought(bench)
-    assert solver.startswith("linear+")
-    assert len(thinker.asked) == 1
-    started = bench.service._book.started
-    assert {key: n for key, n in started.items() if n} == {(launches[0].step_id, "local"): len(launches)}
-
-
-async def test_a_thought_about_what_has_changed_meanwhile_is_dropped() -> None:
-    bench, thinker = await thinking()
-    await bench.look()
-    await bench.submit("third", 4)
-    await bench.look()
-    thinker.go_on.set()
-    assert await until_thought(bench) == "linear"
-    bench.service._thoughts._rests_until_s = 0.0
-    await bench.look()
-    assert (await until_thought(bench)).startswith("linear+"), "the next look thinks again"
-
-
-@pytest.mark.parametrize(
-    ("n", "time"), [(200, "10m"), (800, "10ms")], ids=["a quick plan looked at every task", "soon over"]
-)
-async def test_second_thoughts_are_for_long_plans_of_many_tasks(n: int, time: str) -> None:
-    bench, thinker = await thinking(n, time)
-    await bench.look()
-    await bench.look()
-    await until_thought(bench)
-    assert thinker.asked == []
-
-
-async def test_runtimes_that_nobody_knows_are_not_thought_about() -> None:
-    bench, thinker = Bench(), Thinker()
-    bench.thinker = thinker
-    await bench.open()
-    await bench.submit("e", 5_000)
-    await bench.look()
-    await until_thought(bench)
-    assert thinker.asked == []

@@ -391,10 +391,13 @@ class TaskSchedulerService:
         stale = set(outcome.stale)
         ended = [r for r in reports if r.state in TERMINAL and r[:3] not in stale]
         charge = self._charges.get(worker.resource, Charge(0.0, 0.0))
-        costs: dict[int, float] = defaultdict(float)
+        walls: dict[int, float] = defaultdict(float)
         for report in ended:
-            costs[report.step_id] += cost_of(known[report.step_id].step, charge, report.wall_s)
-            costs[report.step_id] += charge.to_start.get(report.step_id, 0.0) if report.started_at else 0.0
+            walls[report.step_id] += report.wall_s
+        costs = {step_id: cost_of(known[step_id].step, charge, wall_s) for step_id, wall_s in walls.items()}
+        if charge.to_start:
+            for step_id, n in Counter(report.step_id for report in ended if report.started_at).items():
+                costs[step_id] += n * charge.to_start.get(step_id, 0.0)
         self._book.ended(worker, Counter(report.step_id for report in ended), costs)
         self._experience.add(worker.resource, ended)
         if outcome.released or outcome.finished:

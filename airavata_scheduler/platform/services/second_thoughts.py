@@ -20,6 +20,8 @@ _LIMITS = Limits(time_s=1.0, detail_tasks=2_000, bundles=True)
 _LONG_S = 60.0
 #: After a thought, nothing for so many times as long.
 _REST = 9.0
+#: Where things change faster than one can think, the quick plans are taken for what they are after so long.
+_PATIENCE_S = 30.0
 
 
 class SecondThoughts:
@@ -33,17 +35,23 @@ class SecondThoughts:
         self._pending: tuple[Snapshot, float] | None = None
         self._thinking: asyncio.Task[None] | None = None
         self._rests_until_s = 0.0
+        self._unsettled_since_s: float | None = None
 
     @property
     def settled(self) -> bool:
-        """Whether the plan in force is the best that there will be of its snapshot."""
-        return self._pending is None and (self._thinking is None or self._thinking.done())
+        """Whether the plan in force is the best that may be expected soon."""
+        since_s = self._unsettled_since_s
+        return since_s is None or self._clock.monotonic() - since_s > _PATIENCE_S
 
     def consider(self, snapshot: Snapshot, quick: Plan, at: float, known: Mapping[int, KnownStep], tasks: int) -> None:
         """``quick`` was made of the snapshot, at that time; up to ``tasks`` tasks it was thought through."""
         self._latest = snapshot
-        worth = _is_worth_it(snapshot, quick, known, tasks)
-        self._pending = (snapshot, at) if worth else None
+        if not _is_worth_it(snapshot, quick, known, tasks):
+            self._pending, self._unsettled_since_s = None, None
+            return
+        self._pending = (snapshot, at)
+        if self._unsettled_since_s is None:
+            self._unsettled_since_s = self._clock.monotonic()
 
     def look(self) -> None:
         """Begin a thought if one is due."""
@@ -61,7 +69,10 @@ class SecondThoughts:
             better = None
         ended_s = self._clock.monotonic()
         self._rests_until_s = ended_s + _REST * (ended_s - begun_s)
-        if better is not None and self._latest is snapshot:
+        if self._latest is not snapshot:
+            return
+        self._unsettled_since_s = None
+        if better is not None:
             self._adopt(better)
 
 
