@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Annotated, Any
 
 import typer
@@ -90,6 +91,9 @@ def update(
         "labels": parse_pairs(label, "--label") or None,
         "enabled": enabled,
     }
+    for key, value in changes.items():
+        if isinstance(value, float) and not isfinite(value):
+            raise typer.BadParameter(f"{key} = {value} is no number to calculate with")
     row = session.client.resources.update(name, **{key: value for key, value in changes.items() if value is not None})
     session.say(f"Resource {name} is changed.")
     session.result(row)

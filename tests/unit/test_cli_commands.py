@@ -387,6 +387,16 @@ def test_commands_reach_their_routes(platform: FakePlatform, home: Path, capsys:
     assert platform.requests[-1][0] == "DELETE"
 
 
+@pytest.mark.parametrize("option", ["--price-per-hour", "--egress-price", "--speed", "--bandwidth"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_what_is_no_number_to_calculate_with_is_wrong_usage(
+    platform: FakePlatform, home: Path, option: str, value: str, capsys: Captured
+) -> None:
+    assert main(["resource", "update", "local", option, value, "--home", str(home)]) == 2
+    assert f"= {value} is no number to calculate with" in capsys.readouterr().err
+    assert not [request for request in platform.requests if request[0] == "PATCH"]
+
+
 def test_config_is_remembered_and_used(platform: FakePlatform, home: Path, document: str, capsys: Captured) -> None:
     platform.lives = [experiment("e1", "RUNNING", 0)]
     assert main(["config", "get", "project", "--home", str(home)]) == 5
