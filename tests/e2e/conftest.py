@@ -140,6 +140,12 @@ class Platform:
         """Wait until everything is healthy again."""
         wait_until(lambda: bool(status(self.home)["healthy"]), _HEALED_S, lambda: f"not healthy: {self.status()}")
 
+    def is_rid_of(self, *resources: str) -> None:
+        """Wait until nothing on nodes of these resources, which are gone, is missed any more."""
+        marks = tuple(f"exec.{resource}." for resource in resources)
+        wait_until(lambda: not any(entry["name"].startswith(marks) for entry in self.status()["processes"]), _HEALED_S)
+        self.heal()
+
     # ------------------------------------------------------------------------------------------------ processes
 
     def tasks_alive(self, *experiments: str) -> list[int]:

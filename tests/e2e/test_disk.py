@@ -42,10 +42,12 @@ def test_a_sweep_goes_on_when_there_is_room_again(platform: Platform, wait_until
         return len(tried_again) > 2
 
     wait_until(lambda: platform.counts(experiment)["succeeded"] >= 20, 60)
+    before = platform.pids()
     _fill(storage / "filling")
     try:
         wait_until(failed, 60)
-        assert platform.status()["healthy"]
+        state = platform.status()
+        assert (state["problems"], platform.pids()) == ([], before)
         assert platform.counts(experiment)["failed"] == 0
     finally:
         (storage / "filling").unlink()

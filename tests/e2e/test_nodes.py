@@ -119,6 +119,8 @@ def machines(_started: Platform) -> Iterator[list[Machine]]:
     finally:
         for machine in made:
             machine.remove()
+        if made:
+            _started.is_rid_of(*(machine.resource for machine in made))
 
 
 @pytest.fixture

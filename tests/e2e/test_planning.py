@@ -101,6 +101,7 @@ def _nodes(_started: Platform, wait_until: Wait) -> Iterator[None]:
     finally:
         nodes.end()
         wait_until(lambda: not {"mid", "fast"} & _live(_started), _JOINED_S)
+        _started.is_rid_of("mid", "fast")
 
 
 @pytest.fixture
