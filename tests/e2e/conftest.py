@@ -136,6 +136,17 @@ class Platform:
         """Pids of all long-lived processes by name."""
         return {entry["name"]: entry["pid"] for entry in self.status()["processes"] if "node_id" not in entry}
 
+    def pid_of(self, name: str) -> int:
+        """Of the process whose name begins or ends with this; spawners are listed a little after their executor."""
+        found: list[int] = []
+
+        def is_listed() -> bool:
+            found[:] = [pid for key, pid in self.pids().items() if key.startswith(name) or key.endswith(name)]
+            return bool(found)
+
+        wait_until(is_listed, 20, f"no process is called {name}")
+        return found[0]
+
     def heal(self) -> None:
         """Wait until everything is healthy again."""
         wait_until(lambda: bool(status(self.home)["healthy"]), _HEALED_S, lambda: f"not healthy: {self.status()}")

@@ -79,14 +79,8 @@ def sweep(platform: Platform, tmp_path: Path, wait_until: Wait, request: pytest.
     platform.experiment("cancel", under_way.id, code=None)
 
 
-def _pid(platform: Platform, name: str) -> int:
-    """Of the process with this name, or whose name begins or ends with it."""
-    found = platform.pids()
-    return next(pid for key, pid in found.items() if key == name or key.startswith(name) or key.endswith(name))
-
-
 def _kill(platform: Platform, name: str, is_alive: Callable[[int], bool]) -> int:
-    pid = _pid(platform, name)
+    pid = platform.pid_of(name)
     os.kill(pid, signal.SIGKILL)
     return pid
 
@@ -143,7 +137,7 @@ def test_frozen_for_longer_than_a_lease(
     platform: Platform, sweep: Sweep, name: str, lease_s: float, watched: bool, wait_until: Wait, is_alive: Any
 ) -> None:
     """Who watches a frozen process kills it. Where nobody does, it wakes up and must find out what has become of it."""
-    frozen = [_pid(platform, one) for one in ([name] if watched else [name, "keeper", "supervisor"])]
+    frozen = [platform.pid_of(one) for one in ([name] if watched else [name, "keeper", "supervisor"])]
     for pid in reversed(frozen):
         os.kill(pid, signal.SIGSTOP)
     try:
