@@ -122,7 +122,8 @@ class Watched:
         _LOG.error("an actor does not answer and is killed", actor=self.name, pid=self.pid)
         self.healthy = False
         # A frozen process carries out no request to end itself, so on this machine it is the kernel that ends it.
-        if self.local and self.pid:
+        # The pid of one that was restarted since its last answer is not known.
+        if self.local and self.pid and not self._is_gone():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
         else:
@@ -308,8 +309,17 @@ class Keeper:
             if silent_s > _PING_LIMIT_S and report["stage"] == "running":
                 report |= {"healthy": False, "problems": [f"the keeper waits for Ray since {silent_s:.0f} s"]}
             if silent_s < 6 * _PING_LIMIT_S or report["stage"] != "running":
-                write_private(self._settings.paths.cluster, json.dumps(report))
+                self._write(json.dumps(report))
             time.sleep(_PERIOD_S)
+
+    def _write(self, report: str) -> None:
+        """Without room for a report, the last one at least shows that we live, and its age that something is wrong."""
+        path = self._settings.paths.cluster
+        try:
+            write_private(path, report)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.utime(path)
 
     def _leave(self) -> None:
         """On a cluster that is not ours, take away what we made; our own cluster ends as a whole."""

@@ -74,9 +74,20 @@ class Supervisor:
         self._adopt()
         self._log.info("started", extra={"pid": os.getpid(), "version": __version__})
         while not self._stopping:
-            self._step()
+            self._try_step()
             self._sleep()
         self._shut_down()
+
+    def _try_step(self) -> None:
+        """A disk without room must not end who looks after everything: the next tick goes on where this one stopped."""
+        try:
+            self._step()
+        except OSError as error:
+            if self._problems.get("home") != str(error):
+                self._problems["home"] = str(error)
+                self._log.error("cannot look after everything", extra={"problem": str(error)})
+        else:
+            self._problems.pop("home", None)
 
     def _step(self) -> None:
         """One look at everything, in the order of dependence."""

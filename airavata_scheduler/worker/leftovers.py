@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -54,10 +55,12 @@ class Scratch:
         return count
 
     def remove_directories(self) -> None:
-        """Remove the working directories of all attempts; only while none runs."""
+        """Remove the working directories of all attempts, as far as possible; only while none runs."""
         for entry in self.path.iterdir():
             if entry.name not in ("agent.lock", "token"):
-                remove_tree(str(entry))
+                # No other registration uses these names, so what cannot be removed is only in the way of the disk.
+                with contextlib.suppress(OSError):
+                    remove_tree(str(entry))
 
     def end_processes(self, spawner: str = "") -> int:
         """Kill processes of our mark, of one spawner or of all; returns how many there were."""
@@ -82,10 +85,11 @@ def workers_of(root: Path) -> list[str]:
 
 
 def remove_incoming(root: str, worker_id: int) -> None:
-    """Remove outputs that a worker had begun to collect and will not publish."""
+    """Remove outputs that a worker had begun to collect and will not publish, as far as possible."""
     path = Path(root) / ".incoming" / str(worker_id)
     if path.parent.is_dir():
-        remove_tree(str(path))
+        with contextlib.suppress(OSError):
+            remove_tree(str(path))
 
 
 def _lock(fd: int, path: Path) -> None:

@@ -14,6 +14,9 @@ from typing import Any
 
 from airavata_scheduler.worker.workdir import remove_tree
 
+#: Less room than this on a storage resource makes a failure the disk's fault.
+FULL_BYTES = 64 * 1024
+
 Identity = tuple[int, int, int]
 #: (name, key, size in bytes, SHA-256)
 Published = tuple[str, str, int, str]
@@ -43,8 +46,9 @@ def collect(
             _sync_tree(incoming)
         _publish(incoming, os.path.join(root, prefix))
     except OSError as error:
+        told = describe_storage_error(error, root)  # before there is room again
         remove_tree_if_there(incoming)
-        raise CollectError(*describe_storage_error(error, root)) from error
+        raise CollectError(*told) from error
     return published
 
 
@@ -76,8 +80,11 @@ def remove_tree_if_there(path: str) -> None:
 
 
 def describe_storage_error(error: OSError, root: str) -> tuple[str, str]:
-    """Cause and message for a failure to write to a storage resource."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    """Cause and message for a failure to write to a storage resource.
+
+    A copy of a whole tree (`shutil.Error`) does not tell the number of what it met, so the disk itself is asked.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and free_bytes(root) < FULL_BYTES):
         return "infrastructure", disk_full_message(root)
     return "staging", f"outputs could not be stored below {root}: {error}"
 

@@ -9,6 +9,7 @@ from typing import Any
 from airavata_scheduler.worker.outputs import CollectError
 
 MOST_JSON_BYTES = 16 * 1024 * 1024
+_MOST_LEVELS = 100
 
 
 def extract(results: Mapping[str, tuple[str, str]], read: Callable[[str], Any]) -> dict[str, Any]:
@@ -22,8 +23,8 @@ def extract(results: Mapping[str, tuple[str, str]], read: Callable[[str], Any]) 
         try:
             if source not in documents:
                 documents[source] = read(source)
-            values[column] = resolve(documents[source], pointer)
-        except (ValueError, LookupError, OSError) as error:
+            values[column] = _checked(resolve(documents[source], pointer))
+        except (ValueError, LookupError, OSError, RecursionError) as error:
             where = f"{source} at {pointer!r}" if pointer else source
             raise CollectError("missing_output", f"result {column} could not be read from {where}: {error}") from error
     return values
@@ -45,6 +46,21 @@ def parse_json(text: bytes, source: str) -> Any:
     if not text.strip():
         raise ValueError(f"{source} is empty")
     return json.loads(text)
+
+
+def _checked(value: Any) -> Any:
+    """The value, unless it is nested more deeply than all who pass it on can take. Raises ValueError."""
+    level = [value]
+    for _ in range(_MOST_LEVELS):
+        level = [
+            item
+            for container in level
+            if isinstance(container, dict | list)
+            for item in (container.values() if isinstance(container, dict) else container)
+        ]
+        if not level:
+            return value
+    raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep")
 
 
 def _step(value: Any, token: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -320,8 +321,12 @@ class Session:
             ended = report._replace(outputs=tuple(Output(*output) for output in published))
         except CollectError as error:
             ended = report._replace(state=TaskState.FAILED, cause=Cause(error.cause), message=str(error), results=None)
+        except Exception as error:  # noqa: BLE001 (an attempt whose end nobody tells would run for ever)
+            message = f"outputs could not be collected: {type(error).__name__}: {error}"
+            ended = report._replace(state=TaskState.FAILED, cause=Cause.STAGING, message=message, results=None)
         self._reporter.add(ended)
-        await loop.run_in_executor(self._threads, remove_tree, directory)
+        with contextlib.suppress(OSError):  # the end of the registration removes it
+            await loop.run_in_executor(self._threads, remove_tree, directory)
 
 
 async def _end_all(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -19,8 +19,6 @@ SUCCEEDED, FAILED, CANCELED = 6, 7, 9
 
 #: Outputs up to this size are hashed by the spawner itself; more would keep the slots waiting.
 _INLINE_BYTES = 4 * 1024 * 1024
-#: Less room than this on the storage resource makes a failure the disk's fault.
-_FULL_BYTES = 64 * 1024
 #: An allocation fails a little before the limit is reached.
 _NEAR_LIMIT = 0.85
 
@@ -68,6 +66,9 @@ def finish_attempt(lane: Lane, recipe: Recipe, identity: Identity, end: End) -> 
         return ("done", lane.number, identity, outcome(end, *(full or (error.cause, str(error)))))
     except OSError as error:
         return ("done", lane.number, identity, outcome(end, *outputs.describe_storage_error(error, root)))
+    except Exception as error:  # noqa: BLE001 (what a task left behind must not end the spawner, and its neighbours)
+        message = f"outputs could not be collected: {type(error).__name__}: {error}"
+        return ("done", lane.number, identity, outcome(end, "staging", message))
     return ("done", lane.number, identity, (*outcome(end, "", "")[:-2], published, values or None))
 
 
@@ -95,7 +96,9 @@ def judge(recipe: Recipe, end: End, places: tuple[str, str]) -> tuple[str, str]:
 def _full(places: tuple[str, str]) -> tuple[str, str] | None:
     """Cause and message if one of the places that a task writes to is full."""
     place = outputs.fullest(*places)
-    return ("infrastructure", outputs.disk_full_message(place)) if outputs.free_bytes(place) < _FULL_BYTES else None
+    return (
+        ("infrastructure", outputs.disk_full_message(place)) if outputs.free_bytes(place) < outputs.FULL_BYTES else None
+    )
 
 
 def outcome(end: End, cause: str, message: str) -> tuple[Any, ...]:

@@ -60,7 +60,11 @@ class Warm:
             return None
         line = bytes(self._received)
         self._received.clear()
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            message = f"the return value cannot be read ({error}); return numbers, strings, lists and dictionaries"
+            return {"cause": "missing_output", "message": message, "cpu_s": 0.0}
         return answer
 
     def close(self) -> None:

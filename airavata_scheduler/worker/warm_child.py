@@ -42,10 +42,10 @@ def _serve(request: dict[str, Any], clean: dict[str, str]) -> dict[str, Any]:
     try:
         value = function(**request["arguments"])
     except BaseException as error:  # noqa: BLE001 (the user's code may even call sys.exit)
-        if isinstance(error, SystemExit) and error.code in (None, 0):
+        code = _exit_code(error)
+        if code == 0:
             return {"value": None, "cpu_s": _cpu_s() - before, "peak": _peak_bytes()}
         traceback.print_exc()
-        code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
         message = f"{request['function']} raised {_last_line(error)}"
         return {"cause": "exit_code", "message": message, "exit_code": code, "cpu_s": _cpu_s() - before}
     return {"value": value, "cpu_s": _cpu_s() - before, "peak": _peak_bytes()}
@@ -61,10 +61,17 @@ def _find(name: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
+def _exit_code(error: BaseException) -> int:
+    """What the system would see, had it been a program of its own: of a number, the last eight bits."""
+    if not isinstance(error, SystemExit):
+        return 1
+    return (error.code or 0) & 0xFF if error.code is None or isinstance(error.code, int) else 1
+
+
 def _encode(answer: dict[str, Any]) -> bytes:
     try:
         return json.dumps(answer).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         message = f"the return value is not JSON ({error}); return numbers, strings, lists and dictionaries"
         return json.dumps({**answer, "value": None, "cause": "missing_output", "message": message}).encode()
 

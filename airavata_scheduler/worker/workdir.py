@@ -49,7 +49,10 @@ class Workdir:
         """Make sure that the next attempt finds an empty directory."""
         if self.fd < 0 or not self.is_fresh():
             self._drop()
-            remove_tree(self.path)
+            try:
+                remove_tree(self.path)
+            except OSError:  # one that cannot be removed is no reason to take no more tasks
+                os.rename(self.path, f"{self.path}.{time.time_ns()}")
             self._make()
 
     def move_to(self, path: str) -> None:
@@ -68,38 +71,68 @@ def remove_tree(path: str) -> None:
     """Remove whatever is at ``path``; symbolic links are removed, never followed; nothing there is fine."""
     parent = os.open(os.path.dirname(path) or ".", _DIRECTORY)
     try:
-        _remove_entry(parent, os.path.basename(path))
+        if not _unlink(parent, os.path.basename(path)):
+            _empty(parent, os.path.basename(path))
+            os.rmdir(os.path.basename(path), dir_fd=parent)
     finally:
         os.close(parent)
 
 
-def _remove_entry(parent: int, name: str) -> None:
+def _unlink(parent: int, name: str) -> bool:
+    """Remove what is no directory; False if it is one."""
     try:
         os.unlink(name, dir_fd=parent)
     except FileNotFoundError:
-        return
+        return True
     except OSError as error:
         if error.errno not in (errno.EISDIR, errno.EPERM):
             raise
-        _remove_directory(parent, name)
+        return False
+    return True
 
 
-def _remove_directory(parent: int, name: str) -> None:
+def _empty(parent: int, name: str) -> None:
+    """Remove all that is in a directory: however deep it is, with one open directory and without recursion."""
+    fd = _enter(parent, name)
     try:
-        fd = os.open(name, _DIRECTORY, dir_fd=parent)
-    except PermissionError:  # a task may take away its own rights to a directory
-        os.chmod(name, 0o700, dir_fd=parent)
-        fd = os.open(name, _DIRECTORY, dir_fd=parent)
-    try:
-        _empty(fd)
+        left = [(_directories(fd), _identity(fd))]
+        while len(left) > 1 or left[0][0]:
+            names, _ = left[-1]
+            if names:
+                fd = _moved(fd, _enter(fd, names[-1]))
+                left.append((_directories(fd), _identity(fd)))
+                continue
+            left.pop()
+            names, identity = left[-1]
+            fd = _moved(fd, os.open("..", _DIRECTORY, dir_fd=fd))
+            if _identity(fd) != identity:
+                raise OSError(errno.ESTALE, f"{names[-1]} was moved away while it was removed")
+            os.rmdir(names.pop(), dir_fd=fd)
     finally:
         os.close(fd)
-    os.rmdir(name, dir_fd=parent)
 
 
-def _empty(fd: int) -> None:
+def _enter(parent: int, name: str) -> int:
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=parent)
+    except PermissionError:  # a task may take away its own rights to a directory
+        os.chmod(name, 0o700, dir_fd=parent)
+        return os.open(name, _DIRECTORY, dir_fd=parent)
+
+
+def _moved(old: int, new: int) -> int:
+    os.close(old)
+    return new
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
+
+
+def _directories(fd: int) -> list[str]:
+    """The directories in a directory, of which everything else has been removed."""
     names = os.listdir(fd)
-    if names and not os.access(".", os.W_OK | os.X_OK, dir_fd=fd):
+    if not os.access(".", os.W_OK | os.X_OK, dir_fd=fd):
         os.fchmod(fd, 0o700)
-    for name in names:
-        _remove_entry(fd, name)
+    return [name for name in names if not _unlink(fd, name)]

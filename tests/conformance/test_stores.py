@@ -11,12 +11,12 @@ import pytest
 from airavata_scheduler.platform.domain.compiled import CompiledStep, ProgramTemplate, Reference
 from airavata_scheduler.platform.domain.errors import ConflictError, KeyReusedError, LeaseLostError, NotFoundError
 from airavata_scheduler.platform.domain.failures import MAX_INFRASTRUCTURE_FAILURES, Cause, RetryPolicy
-from airavata_scheduler.platform.domain.messages import Hello, Output, StorageLocation
+from airavata_scheduler.platform.domain.messages import Hello, Output, Report, StorageLocation
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import ExperimentState, TaskState
 from airavata_scheduler.platform.domain.sweep import Sweep
 from airavata_scheduler.platform.domain.workers import LastLook
-from airavata_scheduler.platform.ports.repository import WorkerOrders
+from airavata_scheduler.platform.ports.repository import Charge, ReportContext, WorkerOrders
 
 World = Any  # see conftest.py
 
@@ -272,6 +272,23 @@ async def test_progress_never_goes_back_and_the_last_report_of_a_batch_counts(wo
     assert await world.counts(a) == {"succeeded": 1, "collecting": 1}
     assert (await world.end([two], TaskState.CANCELED)).released == 1
     assert await world.counts(a) == {"succeeded": 1, "ready": 1}
+
+
+async def test_a_report_that_cannot_be_stored_ends_its_task_and_no_other(world: World) -> None:
+    """Each store may have its own idea of what it holds; nothing is left open, and nobody has to ask again."""
+    (a,) = await world.submit("e", step(0, 3))
+    keys = await world.claim(a, 3)
+    reports = [
+        Report(*key, TaskState.SUCCEEDED, started_at=1.0, exit_code=code)
+        for key, code in zip(keys, (0, 70000, 0), strict=True)
+    ]
+    contexts = {a: ReportContext(world.experiment_of[a], RetryPolicy(), 1.0, 0.0)}
+    outcome = await world.tasks.report(world.worker, reports, contexts, Charge(0.0, 0.0))
+    assert outcome.stale == []
+    assert await world.status(world.experiment_of[a]) in ("SUCCEEDED", "PARTIAL")
+    counts = await world.counts(a)
+    assert counts["succeeded"] >= 2
+    assert await world.attempts() == 3
 
 
 async def test_an_expired_lease_takes_what_started_as_lost_and_the_rest_as_it_was(world: World) -> None:

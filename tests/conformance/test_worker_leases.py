@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airavata_scheduler.platform.domain.errors import LeaseLostError, UnavailableError
-from airavata_scheduler.platform.domain.messages import Directives, WorkerGoneError
+from airavata_scheduler.platform.domain.messages import Directives, Hello, WorkerGoneError
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.services.workers import WorkerLifecycleService
 
@@ -107,6 +107,19 @@ async def test_a_promise_made_while_the_database_is_away_is_kept(reaper: Reaper)
     await reaper.service.reap()
     await reaper.look_for(20)
     assert (await reaper.heartbeat()).lease_s == LEASE_S
+
+
+async def test_a_promise_to_one_worker_saves_no_other(reaper: Reaper) -> None:
+    """Or one slow heartbeat now and then would keep the dead alive."""
+    talking = await reaper.world.workers.register_worker(
+        Hello("talking", "local", "h", "n", 1, "0", Capacity(1)), LEASE_S
+    )
+    for _ in range(5):
+        reaper.store.away = True
+        assert (await reaper.service.heartbeat(talking, Capacity(cpu=1), 0, 0.0)).lease_s == LEASE_S
+        reaper.store.away = False
+        await reaper.look_for(10)
+    assert [worker.id for worker in (await reaper.world.tasks.planning_state()).workers] == [talking]
 
 
 async def test_an_outage_that_only_the_reaper_saw_costs_nobody_a_lease(reaper: Reaper) -> None:

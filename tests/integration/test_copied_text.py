@@ -7,7 +7,14 @@ import sqlalchemy as sa
 from airavata_scheduler.adapters.persistence.driver import copy_field, copy_text, json_text
 from airavata_scheduler.adapters.persistence.engine import create_engine
 
-STRANGE = {"nan": float("nan"), "deep": [{"inf": float("inf")}], "nul": "a\0b", "half": "\ud800", "line": "x\ty\n\\N\r"}
+STRANGE = {
+    "nan": float("nan"),
+    "deep": [{"inf": float("inf")}],
+    "nul": "a\0b",
+    "half": "\ud800",
+    "line": "x\ty\n\\N\r",
+    "said": r"\u0000",
+}
 
 
 async def test_strange_values_survive_the_way_into_the_database(own_database: str) -> None:
@@ -22,5 +29,12 @@ async def test_strange_values_survive_the_way_into_the_database(own_database: st
     finally:
         await engine.dispose()
     assert found.message == "tab\tline\nback\\slash nul"
-    assert found.results == {"nan": None, "deep": [{"inf": None}], "nul": "ab", "half": "?", "line": "x\ty\n\\N\r"}
+    assert found.results == {
+        "nan": None,
+        "deep": [{"inf": None}],
+        "nul": "ab",
+        "half": "?",
+        "line": "x\ty\n\\N\r",
+        "said": r"\u0000",
+    }
     assert found.stdout is None

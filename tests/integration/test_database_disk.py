@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from airavata_scheduler.adapters.persistence.driver import copy_text
 from airavata_scheduler.adapters.persistence.engine import create_engine, transaction
 from airavata_scheduler.launcher.postgres import EmbeddedPostgres, PostgresError
 from airavata_scheduler.launcher.secrets import ensure_secrets
@@ -105,6 +106,22 @@ async def test_a_table_that_finds_no_room_is_named_and_goes_on(server: EmbeddedP
     assert await _count(engine) == 1000
     disk.make_room()
     await _write(engine, 100_000)
+    assert await _count(engine) == 101_000
+    await engine.dispose()
+
+
+async def test_a_copy_that_finds_no_room_is_named_and_goes_on(server: EmbeddedPostgres, disk: SmallDisk) -> None:
+    """As reports are written: the driver raises its own errors there."""
+    engine = await _table(server)
+
+    async def copy(connection: AsyncConnection) -> None:
+        await copy_text(connection, "kept", "x, text", (f"{i}\t{i:040}\n" for i in range(100_000)))
+
+    disk.fill()
+    with pytest.raises(UnavailableError, match="no room on its disk"):
+        await transaction(engine, copy, limit_s=0.5)
+    disk.make_room()
+    await transaction(engine, copy, limit_s=5.0)
     assert await _count(engine) == 101_000
     await engine.dispose()
 

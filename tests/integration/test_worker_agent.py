@@ -215,6 +215,23 @@ async def test_a_malformed_result_says_which(place: Place) -> None:
     assert "standard output" in report.message or "stdout" in report.message
 
 
+async def test_results_that_nobody_can_pass_on_are_refused_and_the_next_are_taken(place: Place) -> None:
+    deep = 'printf "%0100000d" 0 | tr 0 "["'
+    for text in (deep, "printf '%0500d' 0 | tr 0 '['; printf '%0500d' 0 | tr 0 ']'"):
+        report = await place.run(text, results={"x": ("stdout", "")})
+        assert (report.state, report.cause) == (TaskState.FAILED, Cause.MISSING_OUTPUT)
+        assert "result x could not be read" in report.message
+    assert (await place.run("echo '[[[7]]]'", results={"x": ("stdout", "")})).results == {"x": [[[7]]]}
+
+
+async def test_a_deep_tree_is_no_reason_to_take_no_more_tasks(place: Place) -> None:
+    deep = "i=0; while [ $i -lt 1200 ]; do mkdir d; cd d || exit 1; i=$((i+1)); done"
+    spawners = place.agent.spawner_pids()
+    assert (await place.run(deep)).state is TaskState.SUCCEEDED
+    assert (await place.run("ls -A | wc -l", results={"n": ("stdout", "")})).results == {"n": 0}
+    assert place.agent.spawner_pids() == spawners
+
+
 async def test_every_attempt_finds_an_empty_directory(place: Place) -> None:
     program = place.program("ls -A; touch left; mkdir d; ln -s / d/root")
     reports = await place.channel.wait(await place.channel.submit(program, [{}] * 20))
@@ -249,6 +266,7 @@ async def test_python_functions(place: Place, tmp_path: Path) -> None:
         "def fail():\n    raise ValueError('not good')\n"
         "def sleep():\n    time.sleep(1000)\n"
         "def die():\n    os._exit(3)\n"
+        "def leave(code):\n    raise SystemExit(code)\n"
     )
     path = {"python_path": (str(tmp_path),)}
     results = {"total": ("return", "/sum"), "pid": ("return", "/pid")}
@@ -264,6 +282,8 @@ async def test_python_functions(place: Place, tmp_path: Path) -> None:
     assert (await place.run(python="mine:sleep", timeout_s=0.2, **path)).cause is Cause.TIMEOUT
     assert (await place.run(python="mine:die", **path)).exit_code == 3
     assert (await place.run(python="no_such_module:f", **path)).cause is Cause.ENVIRONMENT
+    left = [await place.run(python="mine:leave", parameters={"code": code}, **path) for code in (70000, 256, 0)]
+    assert [report.exit_code for report in left] == [70000 & 255, 0, 0], "as a program of its own would end"
 
 
 async def test_a_killed_spawner_is_replaced_and_its_task_reported(place: Place) -> None:

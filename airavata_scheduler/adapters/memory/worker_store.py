@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from airavata_scheduler.adapters.memory.database import (
     LIVING,
@@ -83,14 +83,20 @@ class MemoryWorkerStore:
         return {row.id: str(row.hello.facts["process"]) for row in living if "process" in row.hello.facts}
 
     async def expire_workers(
-        self, fence: Fence, lease_s: float, last: LastLook | None, ended: Sequence[int] = ()
+        self,
+        fence: Fence,
+        lease_s: float,
+        last: LastLook | None,
+        ended: Collection[int] = (),
+        promised: Collection[int] = (),
     ) -> tuple[Sequence[int], float]:
         """See the port."""
         database, now = self._database, self._database.clock.time()
         database.check_fence(fence)
         living = [row for row in database.workers.values() if row.state in LIVING]
-        if last is None or not last.was_regular(now, lease_s):
-            for row in living:
+        was_regular = last is not None and last.was_regular(now, lease_s)
+        for row in living:
+            if not was_regular or row.id in promised:
                 row.lease_until = now + lease_s
         end = over_before(now, lease_s)
         lost = [row.id for row in living if row.lease_until < end or row.id in ended]

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+_NUL = "\\u0000"  #: as JSON has it
 #: No value, in COPY's text format.
 NULL = r"\N"
 
@@ -34,16 +35,19 @@ def json_text(value: Any) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
-    return text.replace("\\u0000", "")
+        text = _NUL
+    # A program may as well have written the escape itself, so it is not the text that is mended.
+    return json.dumps(_storable(value), ensure_ascii=False, allow_nan=False) if _NUL in text else text
 
 
-def _finite(value: Any) -> Any:
+def _storable(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.replace("\0", "")
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+        return {_storable(key): _storable(item) for key, item in value.items()}
+    return [_storable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 async def copy_text(connection: AsyncConnection, table: str, columns: str, lines: Iterable[str]) -> None:

@@ -55,10 +55,11 @@ def single_statements(engine: AsyncEngine) -> AsyncEngine:
     return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
-def is_transient(error: DBAPIError) -> bool:
-    """Whether the same transaction may succeed when it is tried again."""
-    state = getattr(error.orig, "sqlstate", None) or "08"
-    return bool(error.connection_invalidated) or state in _TRANSIENT_STATES or state.startswith(_TRANSIENT_CLASSES)
+def is_transient(error: DBAPIError | psycopg.Error) -> bool:
+    """Whether the same transaction may succeed when it is tried again. COPY raises the driver's errors as they are."""
+    state = getattr(getattr(error, "orig", error), "sqlstate", None) or "08"
+    invalidated = isinstance(error, DBAPIError) and error.connection_invalidated
+    return invalidated or state in _TRANSIENT_STATES or state.startswith(_TRANSIENT_CLASSES)
 
 
 async def transaction(
@@ -79,8 +80,8 @@ async def transaction(
         try:
             async with _connected(engine, silence_s) as connection, connection.begin():
                 return await work(connection)
-        except (DBAPIError, PoolTimeoutError, TimeoutError) as error:
-            if isinstance(error, DBAPIError) and not is_transient(error):
+        except (DBAPIError, psycopg.Error, PoolTimeoutError, TimeoutError) as error:
+            if isinstance(error, DBAPIError | psycopg.Error) and not is_transient(error):
                 raise
             if time.monotonic() > give_up_at:
                 raise _unavailable(error) from error
@@ -118,6 +119,6 @@ def _hang_up(connection: psycopg.AsyncConnection[object]) -> None:
 
 def _unavailable(error: Exception) -> UnavailableError:
     message, remedy = "the database does not answer", "look at `airavata status` and at the log of PostgreSQL"
-    if getattr(getattr(error, "orig", None), "sqlstate", None) == _NO_ROOM:
+    if getattr(getattr(error, "orig", error), "sqlstate", None) == _NO_ROOM:
         message, remedy = "the database finds no room on its disk", "make room where its data is; it goes on by itself"
     return UnavailableError(message, remedy=remedy)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from airavata_scheduler.adapters.persistence.driver import json_text
 from airavata_scheduler.adapters.persistence.engine import transaction
 from airavata_scheduler.adapters.persistence.leases import check_fence
+from airavata_scheduler.adapters.persistence.refusals import record_each
 from airavata_scheduler.adapters.persistence.reports import record
 from airavata_scheduler.platform.domain.failures import INFRASTRUCTURE_CAUSES
 from airavata_scheduler.platform.domain.messages import Report
@@ -274,10 +275,13 @@ class PostgresTaskStore:
     ) -> ReportOutcome:
         """See `reports.record`."""
 
-        async def work(connection: AsyncConnection) -> ReportOutcome:
-            return await record(connection, worker_id, reports, contexts, charge)
+        async def store(batch: Sequence[Report]) -> ReportOutcome:
+            async def work(connection: AsyncConnection) -> ReportOutcome:
+                return await record(connection, worker_id, batch, contexts, charge)
 
-        return await transaction(self._engine, work)
+            return await transaction(self._engine, work)
+
+        return await record_each(store, reports)
 
     async def output_keys(self, wanted: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], Mapping[str, str]]:
         """One statement for all of them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import sqlalchemy as sa
 from psycopg.types.json import Jsonb
@@ -56,9 +56,9 @@ UPDATE workers SET state = 'lost'
 WHERE state IN ('live', 'draining') AND (lease_until < to_timestamp(:end) OR id = ANY(CAST(:ended AS bigint[])))
 RETURNING id
 """)
-_EXTEND_ALL = sa.text("""
+_EXTEND = sa.text("""
 UPDATE workers SET lease_until = to_timestamp(:now) + make_interval(secs => :lease_s)
-WHERE state IN ('live', 'draining')
+WHERE state IN ('live', 'draining') AND (:everybody OR id = ANY(CAST(:promised AS bigint[])))
 """)
 _PROCESSES = sa.text("""
 SELECT id, facts ->> 'process' FROM workers WHERE state IN ('live', 'draining') AND facts ? 'process'
@@ -163,15 +163,22 @@ class PostgresWorkerStore:
         return await transaction(self._engine, work, limit_s=0.0, silence_s=_LIST_S)
 
     async def expire_workers(
-        self, fence: Fence, lease_s: float, last: LastLook | None, ended: Sequence[int] = ()
+        self,
+        fence: Fence,
+        lease_s: float,
+        last: LastLook | None,
+        ended: Collection[int] = (),
+        promised: Collection[int] = (),
     ) -> tuple[Sequence[int], float]:
         """One short transaction that is not repeated: what was true before the database was away is not true after."""
 
         async def work(connection: AsyncConnection) -> tuple[Sequence[int], float]:
             await check_fence(connection, fence)
             now: float = (await connection.execute(_NOW)).scalar_one()
-            if last is None or not last.was_regular(now, lease_s):
-                await connection.execute(_EXTEND_ALL, {"now": now, "lease_s": lease_s})
+            everybody = last is None or not last.was_regular(now, lease_s)
+            if everybody or promised:
+                extended = {"now": now, "lease_s": lease_s, "everybody": everybody, "promised": list(promised)}
+                await connection.execute(_EXTEND, extended)
             values = {"end": over_before(now, lease_s), "ended": list(ended)}
             lost = (await connection.execute(_EXPIRE, values)).scalars().all()
             if lost:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
+import structlog
+
 from airavata_scheduler.platform.domain.errors import LeaseLostError, UnavailableError
 from airavata_scheduler.platform.domain.messages import (
     Batch,
@@ -13,11 +15,14 @@ from airavata_scheduler.platform.domain.messages import (
     Hello,
     Report,
     Welcome,
+    WorkerGoneError,
 )
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.interfaces import TaskScheduler, WorkerLifecycle
 
 T = TypeVar("T")
+
+_LOG = structlog.get_logger(__name__)
 
 
 class RayWorkerChannel:
@@ -58,6 +63,12 @@ class RayWorkerChannel:
 async def _tried(call: Awaitable[T]) -> T:
     try:
         return await call
+    except WorkerGoneError:
+        raise
     except (UnavailableError, LeaseLostError) as error:
         # A lost lease is the platform's affair: the successor that holds it answers the next call.
         raise ChannelUnavailableError(error.message) from error
+    except Exception as error:
+        # What the platform stumbles over is no reason to end what runs here.
+        _LOG.exception("the platform could not carry out a call")
+        raise ChannelUnavailableError(str(error)) from error

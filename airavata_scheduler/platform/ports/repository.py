@@ -6,7 +6,7 @@ A `Fence` is proof of a lease: its holder's statements take effect only while th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -300,13 +300,18 @@ class WorkerStore(Protocol):
         ...
 
     async def expire_workers(
-        self, fence: Fence, lease_s: float, last: LastLook | None, ended: Sequence[int] = ()
+        self,
+        fence: Fence,
+        lease_s: float,
+        last: LastLook | None,
+        ended: Collection[int] = (),
+        promised: Collection[int] = (),
     ) -> tuple[Sequence[int], float]:
         """End the registrations whose lease is over, and those of ``ended``: (ids, the database's time of this look).
 
-        Unless the ``last`` look was a regular one, nobody could be sure to renew: every living worker is then given a
-        whole lease from now on, and no other is ended. Answers, or raises UnavailableError, within a fraction of a
-        lease.
+        The ``promised`` are given a whole lease from now on. Unless the ``last`` look was a regular one, nobody could
+        be sure to renew, and every living worker is given that. Answers, or raises UnavailableError, within a fraction
+        of a lease.
         """
         ...
 

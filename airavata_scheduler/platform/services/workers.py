@@ -60,7 +60,7 @@ class WorkerLifecycleService:
         self._looked_at: tuple[float, float] | None = None
         self._looking = asyncio.Lock()
         self._deciding = False  #: whose lease is over, at this moment
-        self._promised = False  #: a lease that is not written, since the last look began
+        self._promised: set[int] = set()  #: who was given a lease that is not written, since the last look began
         self._away_since: float | None = None
 
     async def run(self) -> None:
@@ -98,11 +98,11 @@ class WorkerLifecycleService:
             self._nudges.pop(worker_id, None)
             raise WorkerGoneError(error.message) from error
         except UnavailableError:
-            return self._promise()
+            return self._promise(worker_id)
         self._away_since = None
         return Directives(self._lease_s, cancel=orders.canceled, recall_steps=orders.recalled, drain=orders.draining)
 
-    def _promise(self) -> Directives:
+    def _promise(self, worker_id: int) -> Directives:
         """A lease that is not written. UnavailableError, so that the worker's runs out, if that would not be kept."""
         now = self._clock.monotonic()
         if self._away_since is None:
@@ -113,7 +113,7 @@ class WorkerLifecycleService:
         if self._deciding:
             message = "it is just being decided whose lease is over"
             raise UnavailableError(message, remedy="ask again")
-        self._promised = True
+        self._promised.add(worker_id)
         return Directives(self._lease_s)
 
     async def goodbye(self, worker_id: int) -> None:
@@ -147,13 +147,13 @@ class WorkerLifecycleService:
     async def reap(self) -> int:
         """End the registrations whose lease is over, and take back their tasks; how many."""
         async with self._looking:
-            last = None if self._promised else self._last_look()
+            last, promised = self._last_look(), self._promised
             # Should this look fail, the next one finds that the database was away.
-            self._looked_at, self._promised, self._deciding = None, False, last is not None
+            self._looked_at, self._promised, self._deciding = None, set(), last is not None
             try:
                 processes = await self._store.worker_processes()
                 ended = [worker_id for worker_id, token in processes.items() if self._has_ended(token)]
-                lost, now = await self._store.expire_workers(self._fence, self._lease_s, last, ended)
+                lost, now = await self._store.expire_workers(self._fence, self._lease_s, last, ended, promised)
             finally:
                 self._deciding = False
             self._looked_at = now, self._clock.monotonic()
