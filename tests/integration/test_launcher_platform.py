@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +113,21 @@ def test_a_keeper_that_hangs_is_replaced(running: Settings) -> None:
     old = _pids(running)["keeper"]
     os.kill(old, signal.SIGSTOP)
     assert _heals(running, "keeper", old)
+
+
+def test_a_home_that_cannot_be_written_ends_no_supervisor(running: Settings) -> None:
+    """As with a disk that is full: a directory in the way of its file is what root cannot write over either."""
+    old = _pids(running)
+    obstacle = running.paths.processes.with_name(f".{running.paths.processes.name}.{old['supervisor']}")
+    obstacle.mkdir()
+    os.kill(old["keeper"], signal.SIGKILL)
+    gone = processes.wait_until(lambda: processes.identify(old["keeper"]) is None, _HEALED_S, step_s=0.1)
+    time.sleep(3.0)  # some ticks, each of which finds it in the way
+    assert gone
+    assert processes.identify(old["supervisor"]) is not None
+    obstacle.rmdir()
+    assert _heals(running, "keeper", old["keeper"])
+    assert _pids(running)["supervisor"] == old["supervisor"]
 
 
 def test_a_new_supervisor_adopts_what_runs(running: Settings) -> None:
