@@ -23,7 +23,7 @@ class CapacityModel(Shown):
 
 
 class ResourceModel(Shown):
-    """A compute resource; ``capacity`` is the sum over its live workers, ``largest`` the largest of them."""
+    """A compute resource; ``capacity`` is the sum over live workers, ``largest`` the most one of them has of each."""
 
     model_config = shown(
         {

@@ -118,7 +118,7 @@ def describe_point(point: Mapping[str, Any]) -> str:
     """One plan in a sentence."""
     return (
         f"Plan {point['number']}: finish in {_seconds(point['finish_s'])}, cost {point['cost']:.4g}, "
-        f"on {_totals(point)}."
+        f"on {_totals(point)}." + ("" if point["budget"] is None else f" It may spend {point['budget']:.4g}.")
     )
 
 

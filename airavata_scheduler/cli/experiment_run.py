@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +48,8 @@ def run(
             "--plan",
             metavar="N",
             min=1,
-            help="Take plan N of the frontier of cost and time; see `airavata experiment plan`.",
+            help="Take plan N of the frontier of cost and time: its weights, and a budget of 5 % more than it costs; "
+            "see `airavata experiment plan`.",
             show_default=False,
         ),
     ] = None,
@@ -63,14 +65,14 @@ def run(
     if watch and draft:
         raise typer.BadParameter("a draft does not run, so there is nothing to watch", param_hint="--watch")
     document, parameters = read_document(file), parse_pairs(param)
-    if dry_run:
-        _dry_run(session, document, project, parameters)
-        return
     point = None
     if plan is not None:
         found = session.client.plan(document, frontier=True, project=project, parameters=parameters)
         point = point_of(found, plan)
         session.say(describe_point(point))
+    if dry_run:
+        _dry_run(session, document, project, parameters, point)
+        return
     submitted = session.client.submit(document, project=project, parameters=parameters, start=not draft, point=point)
     state = submitted.state
     session.say(f"Experiment {state['id']} ({state['name']}, {state['tasks']['total']} tasks) is {state['status']}.")
@@ -97,9 +99,15 @@ def validate(
     session.result(found)
 
 
-def _dry_run(session: Session, document: Path | str, project: str | None, parameters: dict[str, str]) -> None:
+def _dry_run(
+    session: Session,
+    document: Path | str,
+    project: str | None,
+    parameters: dict[str, str],
+    point: Mapping[str, Any] | None,
+) -> None:
     found = session.client.validate(document, project=project, parameters=parameters)
-    planned = session.client.plan(document, project=project, parameters=parameters)
+    planned = session.client.plan(document, project=project, parameters=parameters, point=point)
     _show_validation(session, found)
     if not session.as_json:
         session.say()

@@ -108,15 +108,18 @@ class Client:
         project: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         base_dir: Path | None = None,
+        point: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """What would run where, until when and for how much, if it were submitted now. Stores nothing.
 
         `finish_s` with `finish_low_s` and `finish_high_s`, `cost`, `moved_bytes`, `deadline_risk`, `steps`,
         `resources`; with `frontier` also the plans from the fastest to the cheapest, any of which `submit(…, point=…)`
-        takes.
+        takes; with such a `point` what it would come to.
         """
         body = submission_body(document, base_dir=base_dir, project=project or self.project, parameters=parameters)
         body = {**body, "frontier": frontier}
+        if point is not None:
+            body["document"] = with_point(body["document"], point)
         del body["start"]
         answer: dict[str, Any] = self.transport.json(
             "POST", "/experiments/plan", json=body, repeatable=True, timeout_s=_PLAN_TIMEOUT_S

@@ -27,15 +27,22 @@ def check(snapshot: Snapshot, now: float, limits: Limits) -> None:
         _group(f"groups[{i}]", group, experiments)
     for i, resource in enumerate(snapshot.resources):
         _resource(f"resources[{i}]", resource)
+    ways: set[tuple[str, str]] = set()
     for i, link in enumerate(snapshot.links):
         _link(f"links[{i}]", link)
+        if (link.source, link.target) in ways:
+            raise SnapshotError(f"links[{i}].target", link.target, f"give one link only from {link.source} to it")
+        ways.add((link.source, link.target))
 
 
 def _limits(limits: Limits) -> None:
     _positive("limits.time_s", limits.time_s)
     _positive("limits.max_classes", limits.max_classes)
     _positive("limits.ageing_s", limits.ageing_s)
-    _amount("limits.detail_tasks", limits.detail_tasks)
+    for name in ("detail_tasks", "effort"):
+        _count(f"limits.{name}", getattr(limits, name))
+    for name in ("stickiness", "default_bandwidth_bytes_per_s"):
+        _amount(f"limits.{name}", getattr(limits, name))
     if limits.window_s is not None:
         _positive("limits.window_s", limits.window_s)
     if limits.solver not in ("auto", "greedy", "flow", "linear"):
@@ -61,24 +68,36 @@ def _group(path: str, group: TaskGroup, experiments: set[str]) -> None:
     for name, estimate in group.runtime_on.items():
         _estimate(f"{path}.runtime_on[{name!r}]", estimate)
     for name, running in group.n_running.items():
-        _amount(f"{path}.n_running[{name!r}]", running)
+        _count(f"{path}.n_running[{name!r}]", running)
     for name, ends in group.running_left_s.items():
         for i, left in enumerate(ends):
             _amount(f"{path}.running_left_s[{name!r}][{i}]", left)
-    for name in ("n_ready", "n_blocked", "rank_s"):
-        _amount(f"{path}.{name}", getattr(group, name))
+    for name in ("n_ready", "n_blocked", "nodes"):
+        _count(f"{path}.{name}", getattr(group, name))
     _positive(f"{path}.nodes", group.nodes)
+    _amount(f"{path}.rank_s", group.rank_s)
+    if group.waiting_since_s is not None:
+        _finite(f"{path}.waiting_since_s", group.waiting_since_s)
+    if group.key in group.after:
+        raise SnapshotError(f"{path}.after", group.key, "a group cannot wait for itself")
     _rate(f"{path}.failure_rate", group.failure_rate)
     for name, rate in group.failure_on.items():
         _rate(f"{path}.failure_on[{name!r}]", rate)
 
 
 def _resource(path: str, resource: Resource) -> None:
-    for name in ("capacity", "free", "largest", "unit_prices"):
+    for name in ("capacity", "largest", "unit_prices"):
         vector = getattr(resource, name)
         if vector is not None:
             _vector(f"{path}.{name}", vector)
-    for name in ("workers", "price_per_hour", "queue_wait_s", "life_left_s", "max_tasks"):
+    for i, (size, n) in enumerate(resource.sizes):
+        _vector(f"{path}.sizes[{i}][0]", size)
+        _count(f"{path}.sizes[{i}][1]", n)
+    for name in ("workers", "max_tasks"):
+        value = getattr(resource, name)
+        if value is not None:
+            _count(f"{path}.{name}", value)
+    for name in ("price_per_hour", "queue_wait_s", "life_left_s"):
         value = getattr(resource, name)
         if value is not None:
             _amount(f"{path}.{name}", value)
@@ -93,7 +112,7 @@ def _resource(path: str, resource: Resource) -> None:
 
 def _offer(path: str, offer: WorkerOffer) -> None:
     _vector(f"{path}.size", offer.size)
-    _amount(f"{path}.max_workers", offer.max_workers)
+    _count(f"{path}.max_workers", offer.max_workers)
     _amount(f"{path}.idle_price_per_hour", offer.idle_price_per_hour)
     _amount(f"{path}.queue_wait.mean_s", offer.queue_wait.mean_s)
     if offer.walltime_s is not None:
@@ -114,6 +133,8 @@ def _estimate(path: str, estimate: Estimate) -> None:
 
 
 def _vector(path: str, vector: Mapping[str, float]) -> None:
+    if not isinstance(vector, Mapping):
+        raise SnapshotError(path, vector, "give a mapping from a dimension to an amount")
     for name, amount in vector.items():
         _amount(f"{path}.{name}", amount)
 
@@ -126,21 +147,30 @@ def _unique(path: str, keys: Iterable[str]) -> None:
         seen.add(key)
 
 
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and isfinite(value)
+
+
 def _finite(path: str, value: float) -> None:
-    if not isfinite(value):
+    if not _is_finite(value):
         raise SnapshotError(path, value, "give a finite number")
 
 
 def _amount(path: str, value: float) -> None:
-    if not isfinite(value) or value < 0:
+    if not _is_finite(value) or value < 0:
         raise SnapshotError(path, value, "give a finite number that is not negative")
 
 
+def _count(path: str, value: float) -> None:
+    if not _is_finite(value) or value < 0 or value != int(value):
+        raise SnapshotError(path, value, "give a whole number that is not negative")
+
+
 def _positive(path: str, value: float) -> None:
-    if not isfinite(value) or value <= 0:
+    if not _is_finite(value) or value <= 0:
         raise SnapshotError(path, value, "give a finite number above zero")
 
 
 def _rate(path: str, value: float) -> None:
-    if not 0 <= value < 1:
+    if not _is_finite(value) or not 0 <= value < 1:
         raise SnapshotError(path, value, "give a probability of at least 0 and below 1")

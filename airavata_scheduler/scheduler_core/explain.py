@@ -13,7 +13,7 @@ from .classes import classify
 from .errors import SnapshotError
 from .plan import Cause, Plan, Reason, Share
 from .problem import Problem, compile_problem
-from .reasons import obstacle
+from .reasons import named, obstacle
 from .snapshot import Limits, Snapshot
 
 
@@ -102,6 +102,11 @@ def _chosen(share: Share) -> Reason:
     return Reason(cause=Cause.CHOSEN, text=text, resource=share.resource, amount=float(share.total))
 
 
+def _is_chosen(problem: Problem, plan: Plan, group: str, p: int) -> bool:
+    name = problem.snapshot.resources[problem.pools[p].resource].name
+    return any(share.resource == name and share.total > 0 for share in plan.of_group(group))
+
+
 def _feasible(problem: Problem, plan: Plan, row: int, group: str, name: str, p: int) -> Reason:
     """A resource that could run the group and is not used: over budget, dearer, or full."""
     experiment = problem.snapshot.experiments[int(problem.experiment[row])]
@@ -115,11 +120,17 @@ def _feasible(problem: Problem, plan: Plan, row: int, group: str, name: str, p: 
     if late_s > 0:
         text = f"{name}: feasible, but a task would end {late_s:.0f} s after the deadline"
         return Reason(cause=Cause.DEARER, text=text, resource=name, amount=late_s)
+    chosen = [problem.money[row, q] for q in range(len(problem.pools)) if _is_chosen(problem, plan, group, q)]
+    if plan.budget_prices.get(experiment.key, 0.0) > 0 and chosen and money > min(chosen):
+        text = f"{name}: over budget, a task costs {money:.4g} there and {min(chosen):.4g} where it is planned"
+        return Reason(cause=Cause.BUDGET, text=text, resource=name, amount=money - min(chosen))
     prices = plan.prices.get(name, {})
     if prices and any(share.total > 0 or share.places > 0 for share in plan.of_resource(name)):
         dimension = max(prices, key=lambda d: prices[d])
-        finish = max((f.finish_s for f in plan.forecasts), default=0.0)
-        text = f"{name}: full until about {finish:.0f} s, {dimension} is given to tasks that gain more by it"
+        there = {s.group for s in plan.of_resource(name) if s.total > 0 or s.places > 0}
+        users = {g.experiment for g in problem.snapshot.groups if g.key in there}
+        finish = max((f.finish_s for f in plan.forecasts if f.experiment in users), default=0.0)
+        text = f"{name}: full until about {finish:.0f} s, {named(dimension)} is given to tasks that gain more by it"
         return Reason(cause=Cause.FULL, text=text, resource=name, amount=prices[dimension], dimension=dimension)
     if worse is not None:
         text = f"{name}: feasible, but dearer by {worse:.4g} s of the objective per task"

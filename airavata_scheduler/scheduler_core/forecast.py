@@ -1,5 +1,8 @@
 """What an experiment may expect of a plan: finish with a range, cost, data moved, and the risk of its deadline.
 
+A plan that was not rehearsed is forecast as a fluid: projects proceed side by side by their weights, the experiments of
+one project by urgency, and nothing ends before the critical path through it does.
+
 The range has two parts: how well the mean runtimes are known (shrinking with the root of the observations behind them;
 it stretches the whole schedule) and how much single tasks differ (the last one to end may be a slow one).
 """
@@ -10,7 +13,7 @@ from math import erf, inf, sqrt
 
 import numpy as np
 
-from .objective import Costs, stage_finishes
+from .objective import by_urgency
 from .plan import Forecast
 from .problem import Bools, Floats, Problem
 from .rehearsal import Cast, Outcome
@@ -19,20 +22,20 @@ from .rehearsal import Cast, Outcome
 _DECILES = 2.5631
 
 
-def forecast(
-    problem: Problem, price: Costs, x: Floats, who: Cast | None, outcome: Outcome | None
-) -> tuple[Forecast, ...]:
+def forecast(problem: Problem, x: Floats, who: Cast | None, outcome: Outcome | None) -> tuple[Forecast, ...]:
     """One forecast for every experiment that has tasks to place, in the order of the snapshot."""
-    finishes = _rehearsed_finishes(who, outcome) if who is not None and outcome is not None else None
-    staged = stage_finishes(problem, price, x)
+    if who is not None and outcome is not None:
+        finishes = _rehearsed_finishes(who, outcome)
+    else:
+        finishes = _fluid_finishes(problem, x)
+    running = _running_finishes(problem)
     forecasts = []
     for e in np.unique(problem.experiment):
         mine = problem.experiment == e
         placed = int(x[mine].sum())
-        finish = float(staged[int(price.stage[mine][0])]) if finishes is None else finishes[int(e)]
-        finish = finish if placed else 0.0
+        finish = max(finishes[int(e)], running[int(e)]) if placed else 0.0
         low, high = _range(problem, x, mine, finish)
-        due = float(problem.deadline_s[mine].min())
+        due = float(problem.due_s[e])
         forecasts.append(
             Forecast(
                 experiment=problem.snapshot.experiments[int(e)].key,
@@ -55,6 +58,55 @@ def _rehearsed_finishes(who: Cast, outcome: Outcome) -> list[float]:
     for by_group in outcome.end:
         for g, end in by_group.items():
             ends[who.experiment[g]] = max(ends[who.experiment[g]], end)
+    return ends
+
+
+def _running_finishes(problem: Problem) -> list[float]:
+    """(E,) when the last task that runs already ends."""
+    ends = [0.0] * len(problem.budget)
+    groups = problem.snapshot.groups
+    for task in problem.running:
+        e = problem.experiment_index[groups[task.group].experiment]
+        ends[e] = max(ends[e], task.left_s)
+    return ends
+
+
+def _fluid_finishes(problem: Problem, x: Floats) -> list[float]:
+    """(E,) ends of an assignment (C, P). While a project does some work, each other does as much by its weight.
+
+    That is generalised processor sharing (Parekh and Gallager, 1993), pool by pool.
+    """
+    experiments = problem.snapshot.experiments
+    weights = {project.key: project.weight for project in problem.snapshot.projects}
+    held = x * problem.hold_s
+    load = {
+        int(e): held[problem.experiment == e].T @ problem.request[problem.experiment == e] for e in by_urgency(problem)
+    }
+    of = {e: experiments[e].project for e in load}
+    whole: dict[str, Floats] = {}
+    for e, work in load.items():
+        whole[of[e]] = whole.get(of[e], 0.0) + work
+    tail = problem.wait_s + problem.hold_s * np.maximum(1.0, x / np.maximum(problem.most, 1.0))
+    tail = tail + problem.rank_s[:, None] / max((r.speed for r in problem.snapshot.resources), default=1.0)
+    done: dict[str, Floats] = {}
+    ends = [0.0] * len(experiments)
+    for e, work in load.items():
+        mine, project = problem.experiment == e, of[e]
+        done[project] = done.get(project, 0.0) + work
+        pace = weights.get(project, 1.0)
+        busy = (
+            done[project]
+            + problem.running_load
+            + sum(
+                np.minimum(all_of, done[project] * weights.get(other, 1.0) / pace)
+                for other, all_of in whole.items()
+                if other != project
+            )
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            full = np.where((work > 0) & (problem.capacity > 0), busy / problem.capacity, 0.0).max(axis=1, initial=0.0)
+        full = np.where(full > 0, full + problem.wait_s, 0.0)
+        ends[e] = float(max(full.max(initial=0.0), np.where(x[mine] > 0, tail[mine], 0.0).max(initial=0.0)))
     return ends
 
 

@@ -16,11 +16,17 @@ from .planner import plan
 from .snapshot import CHEAPEST, FASTEST, Experiment, Limits, Snapshot, Weights
 
 _ROUNDS = 4
+#: A plan is to be run with this much more than it is expected to cost: runtimes vary, and money that just suffices for
+#: the expected ones would pause it before its end. With much more, it would be another plan.
+BUDGET_MARGIN = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One plan of the frontier; `budget` is what it was made with (None: unlimited), `number` counts from 1."""
+    """One plan of the frontier; `number` counts from 1.
+
+    `weights` and `budget` are what to run the experiment with to get it (None: the budget it has, if any).
+    """
 
     number: int
     finish_s: float
@@ -97,10 +103,16 @@ def _point(
         cost=expected.cost,
         moved_bytes=expected.moved_bytes,
         deadline_risk=expected.deadline_risk,
-        budget=budget,
-        weights=weights,
+        budget=None if budget == own.budget_left else _to_run_with(expected.cost, own.budget_left),
+        # Made without it, so that the deadline does not outweigh the budget; once it runs, being late matters again.
+        weights=replace(weights, deadline=own.weights.deadline),
         plan=decided,
     )
+
+
+def _to_run_with(cost: float, own: float | None) -> float:
+    enough = cost * (1.0 + BUDGET_MARGIN)
+    return enough if own is None else min(enough, own)
 
 
 def _non_dominated(points: list[Point]) -> list[Point]:

@@ -47,6 +47,11 @@ def immediate_scripts(who: Cast, orders: Sequence[tuple[str, list[int]]], near: 
     ]
 
 
+def at_once_quickest(who: Cast, order: list[int]) -> Script:
+    """Who is first in the order takes the quickest free place; by deadline this is earliest deadline first."""
+    return _Play(who, lambda g, p: who.hold[g][p]).script(order, "at once quickest")
+
+
 class _Play:
     """One such policy on a virtual clock."""
 
@@ -60,7 +65,7 @@ class _Play:
         self.free = [list(capacity) for capacity in who.capacity]
         self.open = [wait <= 0 for wait in who.wait]
         self.ready = [n - b for n, b in zip(who.size, who.blocked, strict=True)]
-        self.unfinished = who.size[:]
+        self.unfinished = who.unfinished[:]
         self.quota = [[0] * len(who.capacity) for _ in who.size]
         self.money = who.problem.budget.tolist()
         least = [
@@ -110,15 +115,15 @@ class _Play:
             self.open[p] = True
             return
         if g < -1:
-            self._take(p, who.problem.running[-2 - g].request, 1)
-            return
-        self._take(p, who.request[g], n)
-        self.unfinished[g] -= n
-        for child in who.children[g]:
-            if len(who.parents[child]) == 1 and who.size[child] == who.size[g]:
-                self.ready[child] += n
-            elif not any(self.unfinished[parent] for parent in who.parents[child]):
-                self.ready[child] += who.blocked[child]
+            task = who.problem.running[-2 - g]
+            self._take(p, task.request, 1)
+            index = task.group
+        else:
+            self._take(p, who.request[g], n)
+            index = who.index[g]
+        self.unfinished[index] -= n
+        for child in who.children.get(index, ()):
+            self.ready[child] += who.freed(child, n, self.unfinished)
             fresh.add(child)
 
     def _serve(self, order: list[int], at: float, touched: set[int], fresh: set[int]) -> None:

@@ -36,7 +36,10 @@ MAX_STAGES = 4
 #: A task that ends late counts like so many seconds more of its experiment's lateness (in rehearsals only): of plans
 #: that are about equally late, the one in which more tasks are in time is preferred.
 LATE_TASK_S = 1.0
-#: Hard deadlines beyond these many are held by dispatch and by the cells alone.
+#: Of rehearsed plans, one that makes more tasks late than serving by deadline would is only taken if all do: so many
+#: seconds for each such task.
+EXCESS_LATE_S = 1e6
+#: Of more hard deadlines than this, evenly spaced ones are rows; those between hold by dispatch and the cells alone.
 MAX_HARD_BLOCKS = 6
 #: Rows of a model are classes + stages x pools x dimensions; more stages than this allows are merged.
 MAX_STAGE_ROWS = 1200
@@ -101,21 +104,25 @@ def _stickiness(problem: Problem, cell: Floats) -> Floats:
     return discount * problem.limits.stickiness * np.abs(cell)
 
 
-def _stages(problem: Problem) -> tuple[Ints, int]:
-    """Stages by urgency: effective priority, then deadline, then the work an experiment still has (short first)."""
-    experiments = np.unique(problem.experiment)
-    if len(experiments) == 0:
-        return np.zeros(0, dtype=np.int64), 1
+def by_urgency(problem: Problem) -> list[int]:
+    """Experiments by effective priority, then deadline, then the work they still have for their weight of time."""
     shortest = np.where(problem.allowed, problem.hold_s, np.inf).min(axis=1, initial=np.inf)
     work = np.where(np.isfinite(shortest), shortest, 0.0) * problem.count
 
     def urgency(e: int) -> tuple[float, float, float, int]:
         mine = problem.experiment == e
-        priority = max(problem.classes[c].priority for c in np.flatnonzero(mine))
+        priority = max(int(problem.level[i]) for c in np.flatnonzero(mine) for i in problem.classes[c].members)
         value = max(float(problem.weights[e, 0]), 1e-9)
         return -priority, float(problem.deadline_s[mine].min()), float(work[mine].sum()) / value, int(e)
 
-    ordered = sorted((int(e) for e in experiments), key=urgency)
+    return sorted((int(e) for e in np.unique(problem.experiment)), key=urgency)
+
+
+def _stages(problem: Problem) -> tuple[Ints, int]:
+    """The stage of each class, and how many stages there are."""
+    ordered = by_urgency(problem)
+    if not ordered:
+        return np.zeros(0, dtype=np.int64), 1
     rows = max(1, len(problem.pools) * max(1, len(problem.dims)))
     n_stages = (
         1 if problem.limits.window_s is not None else max(1, min(len(ordered), MAX_STAGES, MAX_STAGE_ROWS // rows))
@@ -151,9 +158,10 @@ def stage_finishes(problem: Problem, price: Costs, x: Floats) -> Floats:
         busy = np.where(new, loads / problem.capacity[None, :, :], 0.0).max(axis=2, initial=0.0)
     ends = np.where(busy > 0, busy + problem.wait_s[None, :], 0.0).max(axis=1, initial=0.0)
     finishes = np.zeros(n_stages)
+    # However much else a pool can run, of one class it runs no more at a time than its workers have whole room for.
+    tail = problem.wait_s[None, :] + problem.hold_s * np.maximum(1.0, x / np.maximum(problem.most, 1.0))
     for s in range(n_stages):
         used = (x > 0) & (price.stage <= s)[:, None]
-        tail = problem.wait_s[None, :] + problem.hold_s
         finishes[s] = max(ends[s], np.where(used, tail, 0.0).max(initial=0.0))
     return finishes
 
@@ -187,7 +195,9 @@ def fixed_blocks(problem: Problem) -> list[Block]:
         # An endless life times no capacity would not be a number.
         blocks.append(Block(everyone, np.minimum(problem.life_s, ENDLESS_S)))
     due = np.where(problem.hard, problem.deadline_s, np.inf)
-    deadlines = np.unique(due[np.isfinite(due)])[:MAX_HARD_BLOCKS]
+    deadlines = np.unique(due[np.isfinite(due)])
+    if len(deadlines) > MAX_HARD_BLOCKS:
+        deadlines = deadlines[np.linspace(0, len(deadlines) - 1, MAX_HARD_BLOCKS).round().astype(int)]
     blocks.extend(Block(due <= deadline, _usable(problem, float(deadline))) for deadline in deadlines)
     return blocks
 

@@ -4,7 +4,8 @@ How a share is used between two plans. Tasks may be far shorter than a planning 
 two tasks": it says how many *places* a group may hold at a time on a resource. A worker that asks for work is
 answered in two passes over the shares of its resource, in ascending `order`:
 
-1. each group up to `places` running tasks (counting those that run already);
+1. each group up to `hold` running tasks (counting those that run already): its fair part of the places, or, where a
+   rehearsed plan serves one project alone, all it has left, as the order was rehearsed;
 2. what is still free goes round again, each group up to `burst` running tasks, so that a group which runs dry never
    leaves the resource idle until the next plan.
 
@@ -59,8 +60,7 @@ class Share:
     """What a group may hold on a resource until the next plan; see the module's docstring.
 
     `total` is how many of the group's remaining tasks the plan means to run there in the end. `start_in_s` is when
-    the first of them is expected to start. `hold` is `places` in a fluid plan; in a rehearsed one, which knows what
-    waiting costs, it is all that is left.
+    the first of them is expected to start.
     """
 
     group: str

@@ -14,7 +14,7 @@ from .classes import classify
 from .errors import SolverError
 from .forecast import forecast
 from .greedy import greedy
-from .objective import Costs, costs, value
+from .objective import Costs, costs, stage_loads, value
 from .plan import Plan
 from .problem import Floats, Problem, compile_problem
 from .reasons import unplaced
@@ -58,8 +58,8 @@ def plan(
     problem = compile_problem(snapshot, classify(snapshot, limits.max_classes), now, limits)
     price = costs(problem)
     assigned, solution, notes = climb(problem, price)
-    x, objective, script, outcome, who = _rehearse(problem, price, assigned, _near(problem, assigned, solution), now)
-    starts = _starts(problem, x, who, outcome)
+    x, objective, script, outcome, who = _rehearse(problem, price, assigned, _near(problem, assigned, solution))
+    starts = _starts(problem, price, x, who, outcome)
     near = _near(problem, x, solution)
     exact = who is not None and max(who.each) <= 1.0
     decision = Decision(
@@ -68,10 +68,10 @@ def plan(
     bound, scope = _honest_bound(problem, price, solution)
     gap_of = objective if scope == "any" else value(problem, price, assigned)
     return Plan(
-        shares=share_out(problem, decision, now),
+        shares=share_out(problem, decision),
         targets=worker_targets(problem, x),
         unplaced=unplaced(problem, x),
-        forecasts=forecast(problem, price, x, who, outcome),
+        forecasts=forecast(problem, x, who, outcome),
         prices=_capacity_prices(problem, solution),
         budget_prices={
             e.key: float(p) for e, p in zip(snapshot.experiments, solution.budget_price, strict=True) if p > 0
@@ -148,14 +148,14 @@ def _near(problem: Problem, x: Floats, solution: Solution) -> Floats:
 
 
 def _rehearse(
-    problem: Problem, price: Costs, x: Floats, near: Floats, now: float
+    problem: Problem, price: Costs, x: Floats, near: Floats
 ) -> tuple[Floats, float, Script | None, Outcome | None, Cast | None]:
     """Task by task if there are few enough; else the assignment stands as it is."""
     by_value = value(problem, price, x)
     bundle = _bundle(problem, price)
     if bundle is None:
         return x, by_value, None, None, None
-    who = cast(problem, price, now, bundle)
+    who = cast(problem, price, bundle)
     assignments = [("solver", x)]
     if bundle == 1 and len(problem.classes) * WAVE_EFFORT <= problem.limits.effort:
         assignments += wave_assignments(problem, price, x)
@@ -199,10 +199,16 @@ def _placed(who: Cast, outcome: Outcome, x: Floats) -> Floats:
     return placed
 
 
-def _starts(problem: Problem, x: Floats, who: Cast | None, outcome: Outcome | None) -> Floats:
-    """(C, P) seconds until the first task of a class starts on a pool; without a rehearsal when the pool opens."""
+def _starts(problem: Problem, price: Costs, x: Floats, who: Cast | None, outcome: Outcome | None) -> Floats:
+    """(C, P) seconds until the first task of a class starts on a pool; of a fluid, when what is more urgent is done."""
     starts = np.broadcast_to(problem.wait_s[None, :], x.shape).copy()
-    if who is not None and outcome is not None:
+    if who is None or outcome is None:
+        n_stages = len(price.finish_weight)
+        loads = np.concatenate([problem.running_load[None], stage_loads(problem, price.stage, n_stages, x)])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ends = np.where(problem.capacity > 0, loads / problem.capacity, 0.0).max(axis=2, initial=0.0)
+        starts += ends[price.stage]
+    else:
         starts[x > 0] = np.inf
         for p, first in enumerate(outcome.first_start):
             for g, at in first.items():

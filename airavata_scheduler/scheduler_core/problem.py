@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 
 import numpy as np
 import numpy.typing as npt
 
 from .classes import TaskClass
+from .packing import most_in, sizes_of
 from .plan import Cause
-from .snapshot import Experiment, Limits, Link, Resource, Snapshot, Vector, WorkerOffer
+from .priority import effective_priority
+from .snapshot import Experiment, Limits, Link, Resource, Snapshot, Vector, Weights, WorkerOffer
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -54,8 +56,9 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """One running task: where, what it holds (D amounts), and for how much longer."""
+    """One running task: of which of the snapshot's groups, where, what it holds (D amounts), for how much longer."""
 
+    group: int
     pool: int
     request: tuple[float, ...]
     left_s: float
@@ -76,12 +79,14 @@ class Problem:
     experiment: Ints  #: (C,) index into snapshot.experiments
     deadline_s: Floats  #: (C,) from now, less the critical path that follows; inf without
     hard: Bools  #: (C,)
+    level: Ints  #: (G,) effective priority of the snapshot's groups
     rank_s: Floats  #: (C,)
     capacity: Floats  #: (P, D)
     worker: Floats  #: (P, D) one worker
     running: tuple[Running, ...]
     running_load: Floats  #: (P, D) unit-seconds that running tasks still hold
     n_workers: Floats  #: (P,)
+    most: Floats  #: (C, P) tasks at a time, each of their nodes within one worker
     wait_s: Floats  #: (P,) until the pool takes tasks
     life_s: Floats  #: (P,) after the wait; inf without end
     credential_s: Floats  #: (P,) until which a credential lasts, from now; inf without end
@@ -93,6 +98,7 @@ class Problem:
     cause: npt.NDArray[np.int8]  #: (C, P) index into CAUSES; 0: allowed
     amount: Floats  #: (C, P) by how much, in the obstacle's unit
     experiment_index: dict[str, int]
+    due_s: Floats  #: (E,) deadline from now, inf without
     budget: Floats  #: (E,) inf without
     weights: Floats  #: (E, 4): time, money in seconds, deadline, locality
 
@@ -124,7 +130,7 @@ def compile_problem(snapshot: Snapshot, classes: tuple[TaskClass, ...], now: flo
     money = hold_s / 3600.0 * _hourly(snapshot.resources, pools, node_request, worker, dims) * nodes[:, None] + egress
     running = _running(snapshot, pools, dims)
     rank_s = np.array([c.rank_s for c in classes])
-    due = np.array([inf if e.deadline_at_s is None else e.deadline_at_s - now for e in experiments])
+    due_s = np.array([inf if e.deadline_at_s is None else e.deadline_at_s - now for e in snapshot.experiments])
     problem = Problem(
         snapshot=snapshot,
         limits=limits,
@@ -135,14 +141,19 @@ def compile_problem(snapshot: Snapshot, classes: tuple[TaskClass, ...], now: flo
         request=node_request * nodes[:, None],
         node_request=node_request,
         experiment=experiment,
-        deadline_s=due - rank_s / max((r.speed for r in snapshot.resources), default=1.0),
+        deadline_s=due_s[experiment] - rank_s / max((r.speed for r in snapshot.resources), default=1.0),
         hard=np.array([e.hard for e in experiments], dtype=np.bool_),
+        level=np.array(
+            [effective_priority(g, snapshot.experiments[index[g.experiment]], now, limits) for g in snapshot.groups],
+            dtype=np.int64,
+        ),
         rank_s=rank_s,
         capacity=capacity,
         worker=worker,
         running=running,
         running_load=_held(running, capacity, np.zeros(len(pools)), np.full(len(pools), inf)),
         n_workers=n_workers,
+        most=np.floor(_most_nodes(snapshot.resources, pools, node_request, dims, capacity) / nodes[:, None]),
         wait_s=wait_s,
         life_s=life_s,
         credential_s=_credentials(snapshot.resources, pools, now),
@@ -154,6 +165,7 @@ def compile_problem(snapshot: Snapshot, classes: tuple[TaskClass, ...], now: flo
         experiment_index=index,
         cause=np.zeros(run_s.shape, dtype=np.int8),
         amount=np.zeros(run_s.shape),
+        due_s=due_s,
         budget=np.array([inf if e.budget_left is None else e.budget_left for e in snapshot.experiments]),
         weights=np.array([_weights(e) for e in snapshot.experiments]).reshape(-1, 4),
     )
@@ -206,6 +218,21 @@ def _pool_arrays(
     return _matrix(capacity, dims), _matrix(worker, dims), n_workers, wait_s, life_s
 
 
+def _most_nodes(
+    resources: tuple[Resource, ...], pools: tuple[Pool, ...], request: Floats, dims: tuple[str, ...], capacity: Floats
+) -> Floats:
+    """(C, P) nodes of tasks that the workers of a pool run at a time."""
+    most = np.zeros((len(request), len(pools)))
+    real = [d for d, dim in enumerate(dims) if dim != TASKS]
+    names = tuple(dims[d] for d in real)
+    for p, pool in enumerate(pools):
+        offer = pool.offer
+        sizes = sizes_of(resources[pool.resource]) if offer is None else ((offer.size, offer.max_workers),)
+        most[:, p] = most_in(request[:, real], names, sizes)
+        most[:, p] = np.minimum(most[:, p], most_in(request, dims, ((dict(zip(dims, capacity[p], strict=True)), 1),)))
+    return most
+
+
 def _credentials(resources: tuple[Resource, ...], pools: tuple[Pool, ...], now: float) -> Floats:
     until = [resources[pool.resource].credential_until_s for pool in pools]
     return np.array([inf if at is None else at - now for at in until])
@@ -216,7 +243,7 @@ def _running(snapshot: Snapshot, pools: tuple[Pool, ...], dims: tuple[str, ...])
     live = {snapshot.resources[pool.resource].name: p for p, pool in enumerate(pools) if pool.offer is None}
     speed = {r.name: r.speed for r in snapshot.resources}
     found: list[Running] = []
-    for group in snapshot.groups:
+    for i, group in enumerate(snapshot.groups):
         for name, n in group.n_running.items():
             if name not in live or n <= 0:
                 continue
@@ -224,8 +251,8 @@ def _running(snapshot: Snapshot, pools: tuple[Pool, ...], dims: tuple[str, ...])
             learnt = group.runtime_on.get(name)
             whole = learnt.mean_s if learnt is not None else group.runtime.mean_s / speed[name]
             known = group.running_left_s.get(name, ())
-            guessed = [whole * (i + 1) / n for i in range(n - len(known))]
-            found.extend(Running(live[name], request, left) for left in [*known[:n], *guessed])
+            guessed = [whole * (k + 1) / n for k in range(n - len(known))]
+            found.extend(Running(i, live[name], request, left) for left in [*known[:n], *guessed])
     return tuple(found)
 
 
@@ -267,27 +294,38 @@ def _run_seconds(classes: tuple[TaskClass, ...], resources: tuple[Resource, ...]
 def _transfers(
     snapshot: Snapshot, classes: tuple[TaskClass, ...], pools: tuple[Pool, ...], default_bandwidth: float
 ) -> tuple[Floats, Floats, Floats]:
-    """Seconds, egress money and bytes moved by class and pool, from the replica that arrives first."""
+    """Seconds, egress money and bytes moved by class and pool, from the replica that its experiment likes best."""
     shape = (len(classes), len(pools))
     seconds, egress, moved = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     links = {(link.source, link.target): link for link in snapshot.links}
     targets = [snapshot.resources[p.resource].location for p in pools]
-    rows: dict[tuple[tuple[str, float], ...], tuple[Floats, Floats, Floats]] = {}
+    weights_of = {experiment.key: experiment.weights for experiment in snapshot.experiments}
+    rows: dict[tuple[tuple[tuple[str, float], ...], Weights], tuple[Floats, Floats, Floats]] = {}
     for c, task_class in enumerate(classes):
         replicas = tuple(sorted((k, v) for k, v in task_class.inputs.items() if v > 0))
         if not replicas:
             continue
-        if replicas not in rows:
-            routes = {t: _best_route(replicas, t, links, default_bandwidth) for t in set(targets)}
+        weights = weights_of[task_class.experiment]
+        key = (replicas, weights)
+        if key not in rows:
+            routes = {t: _best_route(replicas, t, links, default_bandwidth, weights) for t in set(targets)}
             table = np.array([routes[t] for t in targets]).reshape(-1, 3)
-            rows[replicas] = (table[:, 0], table[:, 1], table[:, 2])
-        seconds[c], egress[c], moved[c] = rows[replicas]
+            rows[key] = (table[:, 0], table[:, 1], table[:, 2])
+        seconds[c], egress[c], moved[c] = rows[key]
     return seconds, egress, moved
 
 
 def _best_route(
-    replicas: tuple[tuple[str, float], ...], target: str, links: dict[tuple[str, str], Link], default_bandwidth: float
+    replicas: tuple[tuple[str, float], ...],
+    target: str,
+    links: dict[tuple[str, str], Link],
+    default_bandwidth: float,
+    weights: Weights,
 ) -> tuple[float, float, float]:
+    def price(route: tuple[float, float, float]) -> tuple[float, float]:
+        seconds, egress, _ = route
+        return (weights.time + weights.locality) * seconds + weights.cost * weights.seconds_per_money * egress, seconds
+
     best = (inf, 0.0, 0.0)
     for source, size in replicas:
         link = links.get((source, target))
@@ -298,7 +336,8 @@ def _best_route(
         else:
             pace = link.bandwidth_bytes_per_s
             route = (link.latency_s + size / pace if pace > 0 else inf, size / GB * link.price_per_gb, size)
-        best = min(best, route)
+        if isfinite(route[0]) and (best[0] == inf or price(route) < price(best)):
+            best = route
     return best
 
 
@@ -332,6 +371,7 @@ def _mark_obstacles(problem: Problem, experiments: list[Experiment], nodes: Floa
         mark(Cause.TOO_LARGE, over > EPSILON * np.maximum(1.0, problem.node_request[:, d : d + 1]), over)
     short = nodes[:, None] - problem.n_workers[None, :]
     mark(Cause.TOO_FEW_WORKERS, (short > 0) & (nodes[:, None] > 1), short)
+    _mark_unpacked(problem, nodes, mark)
     if not problem.dims:
         mark(Cause.TOO_FEW_WORKERS, short > 0, short)
     mark(Cause.UNREACHABLE_DATA, ~np.isfinite(problem.transfer_s))
@@ -345,6 +385,19 @@ def _mark_obstacles(problem: Problem, experiments: list[Experiment], nodes: Floa
 
 
 _Mark = Callable[..., None]
+
+
+def _mark_unpacked(problem: Problem, nodes: Floats, mark: _Mark) -> None:
+    """What each worker has enough of some things for, and none of all; gangs that too few of the workers are for."""
+    none = problem.most < 1
+    mark(Cause.TOO_FEW_WORKERS, none & (nodes[:, None] > 1), 1.0)
+    for p, pool in enumerate(problem.pools):
+        if pool.offer is None and none[:, p].any():
+            sizes = _matrix([size for size, _ in sizes_of(problem.snapshot.resources[pool.resource])], problem.dims)
+            # The worker that comes nearest says how much is lacking.
+            lacking = (problem.node_request[:, None, :] - sizes[None, :, :]).max(axis=2, initial=0.0).min(axis=1)
+            only = none & (np.arange(len(problem.pools)) == p)[None, :]
+            mark(Cause.TOO_LARGE, only, lacking[:, None])
 
 
 def _mark_lists(problem: Problem, experiments: list[Experiment], resources: list[Resource], mark: _Mark) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .objective import fixed_blocks
 from .plan import Cause, Reason, Unplaced
-from .problem import CAUSES, EPSILON, Floats, Ints, Problem
+from .problem import CAUSES, EPSILON, TASKS, Floats, Ints, Problem
 from .snapshot import Resource, TaskGroup
 
 
@@ -16,10 +16,17 @@ def amount_of(dimension: str, amount: float) -> str:
     """An amount of a dimension in words: `8 GB of memory`, `2 cpu`."""
     if amount == 0:
         return "none"
+    if dimension == TASKS:
+        return f"{amount:.6g} tasks at a time"
     if not dimension.endswith("_bytes"):
         return f"{amount:.6g} {dimension}"
     what = dimension.removesuffix("_bytes")
     return f"{amount / 1e9:.4g} GB of {what}" if amount >= 1e8 else f"{amount / 1e6:.4g} MB of {what}"
+
+
+def named(dimension: str) -> str:
+    """A dimension in words."""
+    return "its limit of tasks at a time" if dimension == TASKS else dimension
 
 
 def spending(problem: Problem, x: Floats) -> Floats:
@@ -103,7 +110,7 @@ def _full_reasons(problem: Problem, c: int, pools: Ints, x: Floats) -> list[Reas
                 name = _resource(problem, int(p)).name
                 until = float(block.seconds[p] + problem.wait_s[p])
                 what = "is full until" if everyone else "has no room for this before its deadline in"
-                text = f"{name} {what} about {until:.0f} s ({problem.dims[d]})"
+                text = f"{name} {what} about {until:.0f} s ({named(problem.dims[d])})"
                 cause = Cause.FULL if everyone else Cause.DEADLINE
                 amount = float(need[p, d] - room[p, d])
                 reasons.append(Reason(cause=cause, text=text, resource=name, amount=amount, dimension=problem.dims[d]))

@@ -5,7 +5,8 @@ on each pool, whatever comes first in its order, is ready and fits, and so on un
 when they claim from the shares that a script becomes. In a strict script gangs and large tasks are not overtaken. What
 would end after a hard deadline, the life of its workers or the end of a credential is not started.
 
-A group with one predecessor of the same size follows it task by task, otherwise it waits for all of its predecessors.
+A group follows its only predecessor task by task if it has a blocked task for each unfinished one there, otherwise it
+waits for all of its predecessors. What runs already is unfinished until it ends.
 
 Very many tasks are rehearsed in *bundles*: alike tasks that run one after the other in one place. A bundle plays the
 part of one task that is as much longer and dearer; *task* below means either.
@@ -19,9 +20,9 @@ from math import inf
 
 import numpy as np
 
-from .objective import LATE_TASK_S, Costs
-from .problem import EPSILON, TASKS, Bools, Floats, Problem
-from .shares import LARGE_PART, effective_priority
+from .objective import EXCESS_LATE_S, LATE_TASK_S, Costs
+from .problem import EPSILON, TASKS, Bools, Floats, Problem, Running
+from .shares import LARGE_PART
 
 _MANY = 1_000_000
 
@@ -32,6 +33,8 @@ class Cast:
 
     problem: Problem
     price: Costs
+    index: list[int]  #: of each group in the snapshot; predecessors are known by it, as some of them only run
+    place: dict[int, int]  #: group by index
     row: list[int]  #: class of each group
     experiment: list[int]
     size: list[int]  #: tasks to place
@@ -47,17 +50,28 @@ class Cast:
     deadline_s: list[float]
     until_s: list[list[float]]  #: [group][pool] when a task must have ended there
     rank_s: list[float]
-    parents: list[list[int]]
-    children: list[list[int]]
+    parents: list[list[int]]  #: by index, those with unfinished tasks
+    children: dict[int, list[int]]  #: groups by the index of a predecessor
+    unfinished: list[int]  #: by index
+    in_step: list[bool]  #: follows its only predecessor task by task
+    released_s: list[float]  #: not before running predecessors have ended
     large: list[list[bool]]  #: [group][pool] must not be overtaken there
+    most: list[list[int]]  #: [group][pool] at a time
     capacity: list[tuple[float, ...]]
     wait: list[float]
     part: list[float]  #: of all capacity
     least: tuple[float, ...]  #: the smallest request, by dimension
+    late_allowed: float = inf  #: tasks that may end late before a script is judged as hardly better than none
 
     def is_full(self, free: list[float]) -> bool:
         """Whether not even the smallest request of each dimension would fit."""
         return any(left + EPSILON * max(1.0, least) < least for left, least in zip(free, self.least, strict=True))
+
+    def freed(self, child: int, n: int, unfinished: list[int]) -> int:
+        """Tasks of a group that become ready as n tasks of a predecessor end; `unfinished` is without those."""
+        if self.in_step[child]:
+            return n
+        return 0 if any(unfinished[parent] for parent in self.parents[child]) else self.blocked[child]
 
     @property
     def chained(self) -> bool:
@@ -97,54 +111,85 @@ class Outcome:
         return max(self.end[pool].values(), default=0.0)
 
 
-def cast(problem: Problem, price: Costs, now: float, bundle: int = 1) -> Cast:
+def cast(problem: Problem, price: Costs, bundle: int = 1) -> Cast:
     """The groups of a problem with what a rehearsal needs to know of each, in bundles of at most so many tasks."""
     groups = problem.snapshot.groups
     members = [(i, c) for c, task_class in enumerate(problem.classes) for i in task_class.members]
-    place = {groups[i].key: g for g, (i, _) in enumerate(members)}
-    parents = [[place[key] for key in groups[i].after if key in place] for i, _ in members]
-    children: list[list[int]] = [[] for _ in members]
-    for g, mine in enumerate(parents):
-        for parent in mine:
-            children[parent].append(g)
     rows = [c for _, c in members]
     tasks = [groups[i].n_ready + groups[i].n_blocked for i, _ in members]
     size = [-(-n // bundle) for n in tasks]
     each = [n / bundles if bundles else 1.0 for n, bundles in zip(tasks, size, strict=True)]
     scale = np.array(each)[:, None]
-    experiments = problem.snapshot.experiments
+    chain = _chain(problem, members)
     of = [int(problem.experiment[c]) for c in rows]
     return Cast(
         problem=problem,
         price=price,
+        index=[i for i, _ in members],
+        place={i: g for g, (i, _) in enumerate(members)},
         row=rows,
         experiment=of,
         size=size,
         each=each,
         blocked=[
-            min(size[g], -(-groups[i].n_blocked // bundle)) if parents[g] else 0 for g, (i, _) in enumerate(members)
+            min(size[g], -(-groups[i].n_blocked // bundle)) if chain.parents[g] else 0
+            for g, (i, _) in enumerate(members)
         ],
         request=[tuple(problem.request[c].tolist()) for c in rows],
         hold=(problem.hold_s[rows] * scale).tolist(),
         money=(problem.money[rows] * scale).tolist(),
         cell=(price.cell[rows] * scale).tolist(),
         allowed=problem.allowed[rows].tolist(),
-        level=[
-            effective_priority(groups[i], experiments[e], now, problem.limits)
-            for (i, _), e in zip(members, of, strict=True)
-        ],
+        level=[int(problem.level[i]) for i, _ in members],
         due_s=problem.deadline_s[rows].tolist(),
-        deadline_s=[inf if d is None else d - now for d in (experiments[e].deadline_at_s for e in of)],
+        deadline_s=problem.due_s[of].tolist(),
         until_s=until(problem)[rows].tolist(),
         rank_s=[groups[i].rank_s for i, _ in members],
-        parents=parents,
-        children=children,
+        parents=chain.parents,
+        children=chain.children,
+        unfinished=chain.unfinished,
+        in_step=chain.in_step,
+        released_s=chain.released_s,
         large=large(problem)[rows].tolist(),
+        most=np.minimum(problem.most[rows], _MANY).astype(int).tolist(),
         capacity=[tuple(row) for row in problem.capacity.tolist()],
         wait=problem.wait_s.tolist(),
         part=_parts(problem),
         least=tuple(problem.request.min(axis=0, initial=np.inf).tolist()) if rows else (),
     )
+
+
+@dataclass(slots=True)
+class _Chain:
+    """Who waits for whom; the fields of the same names in `Cast`."""
+
+    parents: list[list[int]]
+    children: dict[int, list[int]]
+    unfinished: list[int]
+    in_step: list[bool]
+    released_s: list[float]
+
+
+def _chain(problem: Problem, members: list[tuple[int, int]]) -> _Chain:
+    """What waits for what is open: tasks that run, are ready, or are blocked themselves. `members` (index, class)."""
+    groups = problem.snapshot.groups
+    unfinished = [g.n_ready + g.n_blocked for g in groups]
+    left_s: dict[int, list[float]] = {}
+    for task in problem.running:
+        unfinished[task.group] += 1
+        left_s.setdefault(task.group, []).append(task.left_s)
+    place = {group.key: i for i, group in enumerate(groups)}
+    chain = _Chain([], {}, unfinished, [], [])
+    for g, (i, _) in enumerate(members):
+        mine = [place[key] for key in groups[i].after if key in place and unfinished[place[key]] > 0]
+        in_step = len(mine) == 1 and groups[i].n_blocked == unfinished[mine[0]]
+        ends = [left for parent in mine for left in left_s.get(parent, [])]
+        chain.parents.append(mine)
+        chain.in_step.append(in_step)
+        chain.released_s.append(0.0 if not ends else min(ends) if in_step else max(ends))
+        for parent in mine:
+            chain.children.setdefault(parent, []).append(g)
+    return chain
 
 
 class _Stage:
@@ -155,7 +200,8 @@ class _Stage:
         self.strict = script.strict
         self.quota = [row[:] for row in script.quota]
         self.ready = [n - b for n, b in zip(who.size, who.blocked, strict=True)]
-        self.unfinished = who.size[:]
+        self.unfinished = who.unfinished[:]
+        self.room = [row[:] for row in who.most]
         self.free = {p: list(who.capacity[p]) for p in pools}
         self.queue = {p: [g for g in script.order if script.quota[g][p] > 0] for p in pools}
         self.events: list[tuple[float, int, int, int, int]] = []
@@ -174,12 +220,20 @@ class _Stage:
             if task.pool in self.free:
                 for d, amount in enumerate(task.request):
                     self.free[task.pool][d] -= amount
+                self._hold(task, 1)
                 self.push(task.left_s, -2 - i, task.pool)
 
-    def vacate(self, index: int, pool: int) -> None:
-        """Ends a task that ran before the rehearsal began."""
-        for d, amount in enumerate(self.who.problem.running[index].request):
+    def _hold(self, task: Running, n: int) -> None:
+        if task.group in self.who.place:
+            self.room[self.who.place[task.group]][task.pool] -= n
+
+    def vacate(self, index: int, pool: int) -> set[int]:
+        """Ends a task that ran before the rehearsal began; returns the pools that may have something to do now."""
+        task = self.who.problem.running[index]
+        for d, amount in enumerate(task.request):
             self.free[pool][d] += amount
+        self._hold(task, -1)
+        return self._follow(task.group, 1) | {pool}
 
     def serve(self, pool: int, at: float) -> None:
         """Starts what can start on a pool, in its order."""
@@ -194,9 +248,10 @@ class _Stage:
             if n > 0 and at + who.hold[g][pool] > who.until_s[g][pool] + EPSILON:
                 continue
             if n > 0:
-                n = min(n, copies_free(request, free))
+                n = min(n, copies_free(request, free), self.room[g][pool])
             if n > 0:
                 left -= n
+                self.room[g][pool] -= n
                 self.ready[g] -= n
                 for d, amount in enumerate(request):
                     free[d] -= n * amount
@@ -217,25 +272,22 @@ class _Stage:
         free = self.free[pool]
         for d, amount in enumerate(self.who.request[group]):
             free[d] += n * amount
+        self.room[group][pool] += n
         self.outcome.end[pool][group] = at
         if at > self.who.deadline_s[group] + EPSILON:
             self.outcome.late[pool][group] = self.outcome.late[pool].get(group, 0) + n
-        self.unfinished[group] -= n
-        touched = {pool}
-        for child in self.who.children[group]:
-            if self._release(child, group, n):
+        return self._follow(self.who.index[group], n) | {pool}
+
+    def _follow(self, index: int, n: int) -> set[int]:
+        """N tasks of one of the snapshot's groups have ended: the pools that have something to do by that."""
+        self.unfinished[index] -= n
+        touched: set[int] = set()
+        for child in self.who.children.get(index, ()):
+            freed = self.who.freed(child, n, self.unfinished)
+            if freed:
+                self.ready[child] += freed
                 touched |= {p for p, left in enumerate(self.quota[child]) if left > 0}
         return touched
-
-    def _release(self, child: int, parent: int, n: int) -> bool:
-        who = self.who
-        if len(who.parents[child]) == 1 and who.size[child] == who.size[parent]:
-            self.ready[child] += n
-            return True
-        if any(self.unfinished[g] for g in who.parents[child]):
-            return False
-        self.ready[child] += who.blocked[child]
-        return True
 
 
 def rehearse(who: Cast, script: Script, pools: list[int] | None = None) -> Outcome:
@@ -255,8 +307,7 @@ def rehearse(who: Cast, script: Script, pools: list[int] | None = None) -> Outco
                 opened.add(pool)
                 touched.add(pool)
             elif group < -1:
-                stage.vacate(-2 - group, pool)
-                touched.add(pool)
+                touched |= stage.vacate(-2 - group, pool)
             else:
                 touched |= stage.end(group, pool, n, at)
         for pool in sorted(touched & opened):
@@ -267,12 +318,11 @@ def rehearse(who: Cast, script: Script, pools: list[int] | None = None) -> Outco
 def judge(who: Cast, outcome: Outcome) -> float:
     """The objective of what a rehearsal led to: `objective.value`, with finishes as they were seen."""
     problem, price = who.problem, who.price
-    total = 0.0
     unplaced = who.size[:]
     ends, late = [0.0] * len(problem.budget), [0.0] * len(problem.budget)
-    for missed in outcome.late:
-        for g, n in missed.items():
-            total += n * who.each[g] * LATE_TASK_S * float(problem.weights[who.experiment[g], 2])
+    total = LATE_TASK_S * _late(who, outcome, problem.weights[:, 2])
+    if who.late_allowed < inf:
+        total += EXCESS_LATE_S * max(0.0, late_tasks(who, outcome) - who.late_allowed)
     for p, started in enumerate(outcome.started):
         for g, n in started.items():
             total += n * who.cell[g][p]
@@ -290,6 +340,15 @@ def judge(who: Cast, outcome: Outcome) -> float:
         found = sum(part * outcome.pool_end(p) ** 2 / 2.0 for p, part in enumerate(who.part))
         total += problem.snapshot.arrivals_per_s * found * float(problem.weights[:, 0].mean())
     return total
+
+
+def late_tasks(who: Cast, outcome: Outcome) -> float:
+    """How many tasks ended late, of experiments to which that matters."""
+    return _late(who, outcome, np.where(who.problem.weights[:, 2] > 0, 1.0, 0.0))
+
+
+def _late(who: Cast, outcome: Outcome, weight: Floats) -> float:
+    return sum(n * who.each[g] * float(weight[who.experiment[g]]) for missed in outcome.late for g, n in missed.items())
 
 
 Tried = tuple[Script, Outcome, float]  #: a script, what it leads to, and its objective

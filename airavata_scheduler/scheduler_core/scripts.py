@@ -15,9 +15,9 @@ from math import inf
 
 import numpy as np
 
-from .immediate import immediate_scripts
+from .immediate import at_once_quickest, immediate_scripts
 from .problem import EPSILON, Floats
-from .rehearsal import Cast, Outcome, Script, Tried, judge, rehearse, rehearsed
+from .rehearsal import Cast, Outcome, Script, Tried, judge, late_tasks, rehearse, rehearsed
 from .reorder import reorder
 from .timeline import compose
 
@@ -30,7 +30,7 @@ _OVERHEAD = 20
 _HORIZONS = (0.95, 1.0, 1.03, 1.1, 1.25, 1.6, 2.5)
 _BEST_ORDERS = 2
 #: Orders in which those who never look ahead are played.
-_AT_ONCE = ("due", "given")
+_AT_ONCE = ("deadline", "due", "given")
 #: Scripts are tried while the tasks in them are fewer than this many times the effort.
 _TRIES = 2
 #: So many scripts are improved, the most promising first, while effort is left.
@@ -52,6 +52,7 @@ def orders(who: Cast) -> dict[str, list[int]]:
         "small": lambda g: (work[who.experiment[g]], who.experiment[g], -quickest[g] - who.rank_s[g]),
         "large": lambda g: (-work[who.experiment[g]], who.experiment[g], -quickest[g] - who.rank_s[g]),
         "given": lambda g: (g,),
+        "deadline": lambda g: (who.deadline_s[g],),
         "widest": lambda g: (-_part(who, g), -quickest[g] - who.rank_s[g]),
     }
     return {name: _topological(who, [(-who.level[g], *key(g), g) for g in groups]) for name, key in keys.items()}
@@ -68,13 +69,13 @@ def _part(who: Cast, g: int) -> float:
 
 def _topological(who: Cast, keys: list[tuple[float, ...]]) -> list[int]:
     """Groups by key, but never before a predecessor; groups of a cycle come last."""
-    missing = [len(parents) for parents in who.parents]
+    missing = [sum(parent in who.place for parent in parents) for parents in who.parents]
     ready = sorted((keys[g] for g in range(len(keys)) if missing[g] == 0), reverse=True)
     order = []
     while ready:
         g = int(ready.pop()[-1])
         order.append(g)
-        for child in who.children[g]:
+        for child in who.children.get(who.index[g], ()):
             missing[child] -= 1
             if missing[child] == 0:
                 insort(ready, keys[child], key=lambda k: tuple(-v for v in k))
@@ -105,9 +106,26 @@ def best_script(
     The first assignment is the solver's own and tried with every order; `near` (C, P) is how much worse than it a place
     is.
 
-    `effort` bounds the tasks started in rehearsals, so that the result depends on the input only.
+    `effort` bounds the tasks started in rehearsals, so that the result depends on the input only. What serves by
+    deadline and never looks ahead (earliest deadline first) says how many tasks may be late.
     """
     named = orders(who)
+    strict = replace(who, late_allowed=_late_by_deadline(who, named["deadline"]))
+    script, outcome, _ = _improve_best(strict, _tried(strict, named, assignments, near, effort), effort)
+    return script, outcome, judge(who, outcome)
+
+
+def _late_by_deadline(who: Cast, order: list[int]) -> float:
+    """How many tasks are late where each takes the quickest free place, by deadline; without deadlines infinite."""
+    if not any(due < inf for due in who.deadline_s):
+        return inf
+    return late_tasks(who, rehearse(who, at_once_quickest(who, order)))
+
+
+def _tried(
+    who: Cast, named: dict[str, list[int]], assignments: list[tuple[str, Floats]], near: Floats, effort: int
+) -> list[Tried]:
+    """All scripts that are rehearsed before any is improved."""
     lined_up = {tuple(order): by for by, order in reversed(named.items())}
     ranked: list[tuple[float, str, list[int]]] = []
     tried: list[Tried] = []
@@ -130,7 +148,7 @@ def best_script(
     best = min(tried, key=lambda r: r[2])
     if any(any(row) for row in who.large):
         tried.append(rehearsed(who, _loose(best[0])))
-    return _improve_best(who, tried, effort)
+    return tried
 
 
 def _loose(script: Script) -> Script:

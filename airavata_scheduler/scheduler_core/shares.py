@@ -2,20 +2,23 @@
 
 Places of a resource are given out by weighted dominant-resource fairness between projects, and within a project in the
 plan's order: effective priority (the given one, and one level more for every `ageing_s` a group waits without a single
-place), then the order the plan was made with. Only live workers have places; what runs already counts as placed.
+place), then the order the plan was made with. Only live workers have places. What runs already counts towards the
+places of its group, and has no claim beyond them: who comes later gets a fair part as tasks end. Where too little would
+be left for a large task, the project that holds least now has the first turn, so that large and small ones alternate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import ceil, floor
+from dataclasses import dataclass, field
+from math import ceil, inf
 
 import numpy as np
 
+from .packing import copies, most_on
 from .plan import Share
 from .problem import EPSILON, TASKS, Bools, Floats, Problem
-from .snapshot import Experiment, Limits, Resource, Snapshot, TaskGroup
+from .snapshot import Experiment, Resource, Snapshot, TaskGroup
 
 #: One grant is at most this part of what a claimant could still get, so that fairness is even in small steps.
 _STEP = 8
@@ -27,14 +30,16 @@ SPARE_CLASSES = 32
 
 @dataclass(slots=True)
 class Claim:
-    """One group's claim on one resource while places are given out; `places` counts running tasks."""
+    """One group's claim on one resource while places are given out; `places` counts running tasks, which are `held`."""
 
     group: TaskGroup
     experiment: Experiment
     resource: Resource
     level: int
     position: int
-    places: int
+    held: int
+    places: int = 0
+    planned: bool = False  #: the plan means to start some there, or would as soon as elsewhere
     total: int = 0
     wanted: int = 0
     burst: int = 0
@@ -46,38 +51,31 @@ class Claim:
 
 @dataclass(slots=True)
 class Usage:
-    """Dominant shares of projects over all resources, running tasks included."""
+    """Dominant shares of projects over all resources: what they run, and what they were given so far."""
 
     total: dict[str, float]
-    by_project: dict[str, float]
+    running: dict[str, float]
     weight: Mapping[str, float]
+    given: dict[str, float] = field(default_factory=dict)
 
     def part(self, request: Mapping[str, float], nodes: int) -> float:
         """The dominant share of one task in everything there is."""
         parts = [v * nodes / self.total[k] for k, v in request.items() if self.total.get(k, 0.0) > 0]
         return max(parts, default=0.0)
 
-    def add(self, experiment: Experiment, share: float) -> None:
+    def give(self, experiment: Experiment, share: float) -> None:
         """Counts a share for the project of an experiment."""
-        self.by_project[experiment.project] = self.by_project.get(experiment.project, 0.0) + share
+        self.given[experiment.project] = self.given.get(experiment.project, 0.0) + share
 
-    def turn(self, claim: Claim) -> tuple[float, str]:
-        """Who is served first: the project that has least by its weight."""
+    def turn(self, claim: Claim) -> tuple[float, float, str]:
+        """Who is served first: the project that was given least by its weight; of equals the one that runs least."""
         project = claim.experiment.project
-        return self.by_project.get(project, 0.0) / self.weight.get(project, 1.0), project
-
-
-def effective_priority(group: TaskGroup, experiment: Experiment, now: float, limits: Limits) -> int:
-    """The priority that counts: a group without a single place gains a level for every `ageing_s` it waits."""
-    priority = experiment.priority + group.priority
-    if sum(group.n_running.values()) > 0:
-        return priority
-    since = experiment.submitted_at_s if group.waiting_since_s is None else group.waiting_since_s
-    return priority + floor(max(0.0, now - since) / limits.ageing_s)
+        weight = self.weight.get(project, 1.0)
+        return self.given.get(project, 0.0) / weight, self.running.get(project, 0.0) / weight, project
 
 
 def measure_usage(snapshot: Snapshot) -> Usage:
-    """What projects and experiments hold now, as dominant shares of all live capacity."""
+    """What projects hold now, as dominant shares of all live capacity, and nothing given yet."""
     total: dict[str, float] = {}
     for resource in snapshot.resources:
         for name, amount in resource.capacity.items():
@@ -87,14 +85,10 @@ def measure_usage(snapshot: Snapshot) -> Usage:
     for group in snapshot.groups:
         running = sum(group.n_running.values())
         if running:
-            usage.add(experiments[group.experiment], running * usage.part(group.request, group.nodes))
+            project = experiments[group.experiment].project
+            share = running * usage.part(group.request, group.nodes)
+            usage.running[project] = usage.running.get(project, 0.0) + share
     return usage
-
-
-def copies(request: Mapping[str, float], capacity: Mapping[str, float]) -> int:
-    """How many times a request fits a capacity vector; a request of nothing fits a million times."""
-    ratios = [capacity.get(k, 0.0) / v for k, v in request.items() if v > 0]
-    return floor(min(ratios) + 1e-6) if ratios else 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +108,48 @@ class Decision:
     strict: bool
 
 
-def share_out(problem: Problem, decision: Decision, now: float) -> tuple[Share, ...]:
+def share_out(problem: Problem, decision: Decision) -> tuple[Share, ...]:
     """Shares for a decision, by resource in the order of the snapshot, then by claiming order."""
-    claims = _claims(problem, decision, now)
+    claims = _claims(problem, decision)
     usage = measure_usage(problem.snapshot)
-    for resource in problem.snapshot.resources:
-        if claims.get(resource.name):
-            _give_places(claims[resource.name], resource, usage)
+    for resource, room in zip(problem.snapshot.resources, _rooms(problem), strict=True):
+        mine = claims.get(resource.name, [])
+        _give_places(mine, resource, usage)
+        in_order = decision.exact and len({claim.experiment.project for claim in mine}) == 1
+        for claim in mine:
+            claim.hold = claim.held + claim.total if in_order else claim.places
+            if not decision.exact and claim.places > claim.held:
+                claim.start_s = min(claim.start_s, _next_start(claim, room))
     shares: list[Share] = []
     for resource in problem.snapshot.resources:
         ordered = sorted(claims.get(resource.name, []), key=_claim_order)
         shares.extend(_share(claim, order) for order, claim in enumerate(ordered))
     return tuple(shares)
+
+
+@dataclass(slots=True)
+class _Room:
+    """What running tasks leave of a resource, and when the next of them ends."""
+
+    free: dict[str, float]
+    next_end_s: float = inf
+
+
+def _rooms(problem: Problem) -> list[_Room]:
+    """By resource."""
+    rooms = [_Room(dict(resource.capacity)) for resource in problem.snapshot.resources]
+    for task in problem.running:
+        room = rooms[problem.pools[task.pool].resource]
+        room.next_end_s = min(room.next_end_s, task.left_s)
+        for name, amount in zip(problem.dims, task.request, strict=True):
+            room.free[name] = room.free.get(name, 0.0) - amount
+    return rooms
+
+
+def _next_start(claim: Claim, room: _Room) -> float:
+    """Seconds until a group that has a place can start a task there: at once, or when the next task ends."""
+    fits = copies(claim.group.request, room.free) >= claim.group.nodes or room.next_end_s == inf
+    return max(claim.resource.queue_wait_s, 0.0 if fits else room.next_end_s)
 
 
 def _claim_order(claim: Claim) -> tuple[float, int, str]:
@@ -143,12 +167,12 @@ def _share(claim: Claim, order: int) -> Share:
         weight=float(max(claim.places, 1)),
         quota=claim.quota,
         reserve=claim.reserve,
-        hold=max(claim.hold, claim.places),
+        hold=claim.hold,
         start_in_s=claim.start_s,
     )
 
 
-def _claims(problem: Problem, decision: Decision, now: float) -> dict[str, list[Claim]]:
+def _claims(problem: Problem, decision: Decision) -> dict[str, list[Claim]]:
     """Claims by resource, from the cells of the assignment, the spare cells, and from what runs."""
     merged: dict[tuple[int, int], Claim] = {}
     left: dict[int, int] = {i: g.n_ready + g.n_blocked for i, g in enumerate(problem.snapshot.groups)}
@@ -159,14 +183,15 @@ def _claims(problem: Problem, decision: Decision, now: float) -> dict[str, list[
         for i in problem.classes[c].members:
             take = min(planned, left[i])
             left[i], planned = left[i] - take, planned - take
-            claim = _claim_for(merged, problem, decision, i, problem.pools[p].resource, now)
+            claim = _claim_for(merged, problem, decision, i, problem.pools[p].resource)
             claim.start_s = min(claim.start_s, float(starts[c, p])) if claim.total else float(starts[c, p])
             claim.total += take
+            claim.planned = True
     for i, group in enumerate(problem.snapshot.groups):
         if group.n_running:
             for r, resource in enumerate(problem.snapshot.resources):
                 if group.n_running.get(resource.name, 0):
-                    _claim_for(merged, problem, decision, i, r, now)
+                    _claim_for(merged, problem, decision, i, r)
     by_resource: dict[str, list[Claim]] = {}
     for claim in merged.values():
         _limit(claim, decision)
@@ -185,9 +210,7 @@ def _spare_cells(problem: Problem, x: Floats, near: Floats) -> Bools:
     return spare
 
 
-def _claim_for(
-    merged: dict[tuple[int, int], Claim], problem: Problem, decision: Decision, i: int, r: int, now: float
-) -> Claim:
+def _claim_for(merged: dict[tuple[int, int], Claim], problem: Problem, decision: Decision, i: int, r: int) -> Claim:
     if (i, r) not in merged:
         group, resource = problem.snapshot.groups[i], problem.snapshot.resources[r]
         experiment = problem.snapshot.experiments[problem.experiment_index[group.experiment]]
@@ -195,9 +218,9 @@ def _claim_for(
             group=group,
             experiment=experiment,
             resource=resource,
-            level=effective_priority(group, experiment, now, problem.limits),
+            level=int(problem.level[i]),
             position=decision.position[i],
-            places=group.n_running.get(resource.name, 0),
+            held=group.n_running.get(resource.name, 0),
         )
     return merged[i, r]
 
@@ -205,16 +228,12 @@ def _claim_for(
 def _limit(claim: Claim, decision: Decision) -> None:
     """How many places a claim wants, may have at most, and may start under a budget or a hard deadline."""
     group, resource = claim.group, claim.resource
-    held = claim.places
-    most = copies(group.request, resource.capacity) // max(1, group.nodes)
-    if resource.max_tasks is not None:
-        most = min(most, resource.max_tasks)
-    claim.burst = max(most, held)
+    claim.burst = max(most_on(group.request, group.nodes, resource), claim.held)
     bounded = claim.experiment.budget_left is not None
     bounded |= claim.experiment.hard and claim.experiment.deadline_at_s is not None
-    claim.quota = claim.total if decision.exact or bounded else None
-    claim.wanted = min(held + claim.total, claim.burst)
-    claim.hold = held + claim.total if decision.exact else 0
+    unplanned = not claim.planned and (group.n_ready + group.n_blocked > 0 or bool(resource.cut_off))
+    claim.quota = claim.total if decision.exact or bounded or unplanned else None
+    claim.wanted = min(claim.held + claim.total, claim.burst)
     claim.reserve = decision.strict and is_large(
         group, resource.largest if resource.largest is not None else resource.capacity
     )
@@ -227,8 +246,7 @@ def _give_places(claims: list[Claim], resource: Resource, usage: Usage) -> None:
         free[TASKS] = float(resource.max_tasks)
     queues: dict[str, list[Claim]] = {}
     for claim in sorted(claims, key=_claim_order, reverse=True):
-        _take(free, claim, claim.places)
-        if claim.wanted > claim.places:
+        if claim.wanted > 0:
             queues.setdefault(claim.experiment.project, []).append(claim)
     while queues:
         claim = min((queue[-1] for queue in queues.values()), key=usage.turn)
@@ -238,7 +256,7 @@ def _give_places(claims: list[Claim], resource: Resource, usage: Usage) -> None:
             step = min(step, max(1, ceil(fits / _STEP)))
         claim.places += step
         _take(free, claim, step)
-        usage.add(claim.experiment, step * usage.part(claim.group.request, claim.group.nodes))
+        usage.give(claim.experiment, step * usage.part(claim.group.request, claim.group.nodes))
         if step == 0 or claim.places >= claim.wanted:
             queues[claim.experiment.project].pop()
             if not queues[claim.experiment.project]:

@@ -136,19 +136,19 @@ class WorkerOffer:
 class Resource:
     """A place where tasks run.
 
-    `capacity` is the total of its live workers, `free` what of it is free now (None: all that running tasks leave),
-    `largest` the largest single worker (None: all of `capacity`); a task must fit one worker. `workers` counts the
-    live ones. A task pays `price_per_hour` for its dominant share of one worker of size `largest` (or of the offer),
-    plus `unit_prices[dimension]` per unit and hour. `life_left_s` ends the live workers. `max_tasks` limits tasks at a
-    time. `usable_by` names the projects with a permission and a credential for it (None: all) until
-    `credential_until_s`. A resource with a `cut_off` reason gets nothing.
+    `capacity` is the total of its live workers, `largest` the most one of them has of each dimension (None: all of
+    `capacity`); a task must fit one worker. `workers` counts the live ones; `sizes` are their sizes and numbers where
+    they differ (empty: all are as `largest`). A task pays `price_per_hour` for its dominant share of one worker of size
+    `largest` (or of the offer), plus `unit_prices[dimension]` per unit and hour. `life_left_s` ends the live workers.
+    `max_tasks` limits tasks at a time. `usable_by` names the projects with a permission and a credential for it (None:
+    all) until `credential_until_s`. A resource with a `cut_off` reason gets nothing.
     """
 
     name: str
     capacity: Vector
-    free: Vector | None = None
     largest: Vector | None = None
     workers: int = 1
+    sizes: tuple[tuple[Vector, int], ...] = ()
     offers: tuple[WorkerOffer, ...] = ()
     price_per_hour: float = 0.0
     unit_prices: Vector = field(default_factory=dict)
@@ -196,7 +196,8 @@ class Snapshot:
 class Limits:
     """How far one call of `plan` may go.
 
-    `time_s` is what the solvers may take together. `window_s` switches from planning the whole backlog, with the
+    `time_s` is what the caller means to wait for; it is for whoever runs the call (see `Solver`), as nothing here looks
+    at a clock. `window_s` switches from planning the whole backlog, with the
     finish of each experiment as a variable, to filling a window of that length, with mean completion as the time term.
     Up to `detail_tasks` tasks a plan is rehearsed task by task, and improved with at most `effort` task starts in
     rehearsals. Beyond, it is a fluid; with `bundles` it is rehearsed in at most as many bundles of alike tasks where

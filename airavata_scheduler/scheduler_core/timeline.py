@@ -59,10 +59,10 @@ def compose(who: Cast, order: list[int], horizon_s: float, name: str, *, thrifty
     needed = [0.0] * len(money)
     for g, n in enumerate(who.size):
         needed[who.experiment[g]] += n * least[g]
-    ends = [0.0] * len(who.size)
+    ends: dict[int, float] = {}
     for g in order:
         e = who.experiment[g]
-        ready = max((ends[parent] for parent in who.parents[g]), default=0.0)
+        ready = max([who.released_s[g], *(ends.get(parent, 0.0) for parent in who.parents[g])])
         options = [p for p in pools if who.allowed[g][p]]
         starts = {p: lines[p].earliest(who.request[g], ready) for p in options}
         limit = min(horizon_s - who.rank_s[g], who.due_s[g])
@@ -83,5 +83,5 @@ def compose(who: Cast, order: list[int], horizon_s: float, name: str, *, thrifty
             starts[best] = lines[best].earliest(who.request[g], ready)
             quota[g][best] += 1
             money[e] -= who.money[g][best]
-            ends[g] = max(ends[g], end)
+            ends[who.index[g]] = max(ends.get(who.index[g], 0.0), end)
     return Script(quota, order, name)

@@ -35,7 +35,7 @@ class Ours:
             self._next_s = state.now + (self._every_s or 0.0)
             self._plan(state)
         for r, shares in enumerate(self._shares):
-            if not self._serve(state, r, shares, lambda share: share.places):
+            if not self._serve(state, r, shares, lambda share: share.hold):
                 self._serve(state, r, shares, lambda share: share.burst)
 
     def _plan(self, state: State) -> None:

@@ -279,6 +279,18 @@ def test_dry_run_shows_what_it_amounts_to_and_submits_nothing(
     assert all(path != "/experiments" for _, path, _ in platform.requests)
 
 
+def test_dry_run_with_a_plan_of_the_frontier_shows_that_plan(
+    platform: FakePlatform, home: Path, document: str, capsys: Captured
+) -> None:
+    assert main(["experiment", "run", document, "--dry-run", "--plan", "1", "--home", str(home)]) == 0
+    assert "Plan 1:" in capsys.readouterr().out
+    bodies = [body for _, path, body in platform.requests if path == "/experiments/plan" and body]
+    assert [body["frontier"] for body in bodies] == [True, False]
+    assert isinstance(bodies[1]["document"], dict)
+    assert "objective" in bodies[1]["document"]
+    assert all(path != "/experiments" for _, path, _ in platform.requests)
+
+
 def test_a_plan_is_shown_and_the_frontier_on_request(
     platform: FakePlatform, home: Path, document: str, tmp_path: Path, capsys: Captured
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from airavata_scheduler.adapters.memory.database import LIVING, MemoryDatabase, ResourceRow, StepRow, WorkerRow
 from airavata_scheduler.platform.domain.errors import NotFoundError
-from airavata_scheduler.platform.domain.request import Capacity
+from airavata_scheduler.platform.domain.request import Capacity, most_of_each
 from airavata_scheduler.platform.domain.states import ACTIVE, TaskState
 from airavata_scheduler.platform.domain.views import (
     AttemptView,
@@ -135,11 +135,7 @@ class MemoryQueries:
             kind=row.kind,
             state="disabled" if not row.enabled else "up" if workers else "down",
             capacity=capacity,
-            largest=max(
-                (worker.hello.capacity for worker in workers),
-                key=lambda c: (c.cpu, c.gpu, c.memory_bytes),
-                default=Capacity(cpu=0.0),
-            ),
+            largest=most_of_each(worker.hello.capacity for worker in workers),
             price_per_hour=row.price_per_hour,
             gpu_price_per_hour=row.gpu_price_per_hour,
             speed=row.speed,

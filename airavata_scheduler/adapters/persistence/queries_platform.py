@@ -7,7 +7,7 @@ from typing import Any
 
 from airavata_scheduler.adapters.persistence.reading import STATE_NAMES, Reader, count_of, epoch
 from airavata_scheduler.platform.domain.errors import NotFoundError
-from airavata_scheduler.platform.domain.request import Capacity
+from airavata_scheduler.platform.domain.request import Capacity, most_of_each
 from airavata_scheduler.platform.domain.states import TaskState
 from airavata_scheduler.platform.domain.views import ResourceView, StorageView, WorkerView
 from airavata_scheduler.platform.ports.queries import LiveTotals
@@ -54,12 +54,11 @@ def _resource(row: Mapping[str, Any]) -> ResourceView:
     total = Capacity(cpu=0.0)
     for capacity in capacities:
         total = total.plus(capacity)
-    largest = max(capacities, key=lambda c: (c.cpu, c.gpu, c.memory_bytes), default=Capacity(cpu=0.0))
     return ResourceView(
         **{name: row[name] for name in _PLAIN},
         state="disabled" if not row["enabled"] else "up" if capacities else "down",
         capacity=total,
-        largest=largest,
+        largest=most_of_each(capacities),
         workers=len(capacities),
         running=sum(worker["running"] for worker in row["workers"]),
     )

@@ -135,7 +135,7 @@ def _weights(objective: Objective) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class ResourceOffer:
-    """A resource and the largest single place on it: what one task could have, if nothing else ran there."""
+    """A resource and the most that one place on it has of each: what a task could have, if nothing else ran there."""
 
     name: str
     capacity: Capacity

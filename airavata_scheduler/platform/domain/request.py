@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -49,6 +49,23 @@ class Capacity:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Capacity:
         return cls(**value)
+
+
+def most_of_each(capacities: Iterable[Capacity]) -> Capacity:
+    """The most that any of them has of each thing, which need not be the same one."""
+    most = Capacity(cpu=0.0)
+    for capacity in capacities:
+        most = Capacity(
+            cpu=max(most.cpu, capacity.cpu),
+            memory_bytes=max(most.memory_bytes, capacity.memory_bytes),
+            gpu=max(most.gpu, capacity.gpu),
+            disk_bytes=max(most.disk_bytes, capacity.disk_bytes),
+            named={
+                name: max(most.named.get(name, 0.0), capacity.named.get(name, 0.0))
+                for name in sorted({*most.named, *capacity.named})
+            },
+        )
+    return most
 
 
 #: Stands for "no bound" where a request asks for nothing.

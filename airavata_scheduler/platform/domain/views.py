@@ -139,7 +139,7 @@ class ResourceView:
     kind: str  #: "ray"
     state: str  #: "up" | "down" | "disabled"
     capacity: Capacity  #: sum over its live workers
-    largest: Capacity  #: the largest single worker
+    largest: Capacity  #: the most that any one worker has of each
     price_per_hour: float  #: per cpu hour
     gpu_price_per_hour: float
     speed: float  #: 1.0 = the reference; runtime = estimate / speed

@@ -1,9 +1,9 @@
 """Which steps a worker is served from: the plan's shares, in order, as far as the worker has room. Pure.
 
-The rule is that of `scheduler_core.plan`'s module docstring: first every share up to its places, then every share up
+The rule is that of `scheduler_core.plan`'s module docstring: first every share up to its hold, then every share up
 to its burst; never more than a quota; and nothing after a share with `reserve` whose next task waits for room. A
 worker whose tasks are short claims ahead: what it holds and has room for is a multiple of its capacity, and scales
-places and burst. Of a step it holds, beside what runs, about what starts there within a second, and little while that
+hold and burst. Of a step it holds, beside what runs, about what starts there within a second, and little while that
 is not known: what has to wait, waits where every worker can take it. What a budget does not pay for is not started
 either, nor what would end after a hard deadline.
 """
@@ -124,7 +124,7 @@ class _Serving:
         held = self.book.held.get(self.worker.id, {})
         hidden = sum(n * self.book.hidden_bytes.get(step_id, 0) for step_id, n in held.items())
         self.free = self.free.plus(Capacity(cpu=0.0, memory_bytes=hidden), -1)
-        if self._pass(lambda share: int(share.places * scale)):
+        if self._pass(lambda share: int(share.hold * scale)):
             self._pass(lambda share: int(share.burst * scale))
         return [(step_id, n) for step_id, n in self.taken.items() if n > 0]
 

@@ -40,6 +40,8 @@ from airavata_scheduler.platform.services.waits import busy_now, wanted_now
 from airavata_scheduler.scheduler_core import Limits, Plan, PlannerError, Snapshot, explain
 
 _LIMITS = Limits(time_s=0.3)
+#: After a solve that was given up: what needs no solver and little time, so that new work is served all the same.
+_GREEDY = replace(_LIMITS, solver="greedy", detail_tasks=0)
 _DEBOUNCE_S = 0.01
 _BUSY_PERIOD_S = 1.0
 _IDLE_PERIOD_S = 5.0
@@ -203,6 +205,8 @@ class TaskSchedulerService:
         snapshot = build_snapshot(state, known, estimates, self._book.plan, self._book.spending, self._experience)
         try:
             decided = await self._solver.solve(snapshot, state.now, _LIMITS)
+            if decided is None:
+                decided = await self._solver.solve(snapshot, state.now, _GREEDY)
         except PlannerError as error:
             self._trouble = str(error)
             return False

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from airavata_scheduler.platform.domain.request import Capacity
+from airavata_scheduler.platform.domain.request import Capacity, most_of_each
 from airavata_scheduler.platform.ports.repository import OpenStep, PlannableResource, PlanningState
 from airavata_scheduler.platform.services.experience import Experience, StepEstimate
 from airavata_scheduler.platform.services.reads import bytes_read
@@ -56,11 +56,6 @@ def total(capacities: list[Capacity]) -> Capacity:
     for capacity in capacities:
         result = result.plus(capacity)
     return result
-
-
-def largest(capacities: list[Capacity]) -> Capacity:
-    """The largest worker: by cpu, then GPU, then memory."""
-    return max(capacities, key=lambda c: (c.cpu, c.gpu, c.memory_bytes), default=Capacity(cpu=0.0))
 
 
 def planned_requests(
@@ -209,8 +204,9 @@ class _Context:
         return Resource(
             name=resource.name,
             capacity=vector(total(mine)),
-            largest=vector(largest(mine)),
+            largest=vector(most_of_each(mine)),
             workers=len(mine),
+            sizes=_sizes(mine),
             unit_prices={"cpu": resource.price_per_hour, "gpu": resource.gpu_price_per_hour},
             speed=resource.speed,
             # Where something of ours runs, the next task waits for a place only.
@@ -219,6 +215,15 @@ class _Context:
             labels=frozenset(f"{key}={value}" for key, value in resource.labels.items()),
             cut_off=_cut_off(resource, bool(mine), wait),
         )
+
+
+def _sizes(capacities: Sequence[Capacity]) -> tuple[tuple[Mapping[str, float], int], ...]:
+    """Workers by size where they are not all alike."""
+    counted: dict[frozenset[tuple[str, float]], int] = {}
+    for capacity in capacities:
+        size = frozenset(vector(capacity).items())
+        counted[size] = counted.get(size, 0) + 1
+    return tuple((dict(sorted(size)), n) for size, n in counted.items()) if len(counted) > 1 else ()
 
 
 def is_far(resource: PlannableResource) -> bool:
