@@ -29,8 +29,8 @@ class Room:
 def room(problem: Problem, blocks: list[Block], x: Floats | None = None) -> Room:
     """All that blocks and budgets leave beside an assignment `x` (C, P)."""
     member = np.array([block.member for block in blocks], dtype=np.bool_).reshape(len(blocks), len(problem.classes))
-    work = np.array([problem.capacity * block.seconds[:, None] for block in blocks]) * (1.0 + EPSILON)
-    work = np.maximum(work - problem.running_load, 0.0)
+    seconds = np.array([block.seconds for block in blocks]).reshape(len(blocks), len(problem.pools), 1)
+    work = np.maximum(problem.capacity * seconds * (1.0 + EPSILON) - problem.running_load, 0.0)
     money = problem.budget.copy()
     if x is not None:
         held = x * problem.hold_s
@@ -122,7 +122,8 @@ def fill(problem: Problem, bids: Floats, stage: Ints, left: Room, x: Floats | No
         active = np.flatnonzero(missing >= 1)
         if len(active) == 0:
             break
-        fits = _fits(problem, active, left)
+        fits = has_room(problem, active, left)
+        fits &= problem.money[active] <= left.money[problem.experiment[active]][:, None] + EPSILON
         current = np.where(fits, offers[active], np.inf)
         chosen = current.argmin(axis=1)
         bid = current[np.arange(len(active)), chosen]
@@ -138,10 +139,10 @@ def fill(problem: Problem, bids: Floats, stage: Ints, left: Room, x: Floats | No
     return x
 
 
-def _fits(problem: Problem, active: Ints, left: Room) -> Bools:
-    """(A, P) where one more task fits what is left."""
+def has_room(problem: Problem, active: Ints, left: Room) -> Bools:
+    """(A, P) where one more task of the classes `active` fits the work that is left, whatever it costs."""
     hold = problem.hold_s[active]
-    fits: Bools = problem.money[active] <= left.money[problem.experiment[active]][:, None] + EPSILON
+    fits: Bools = problem.allowed[active]
     for b, member in enumerate(left.member):
         mine = member[active]
         for d in range(len(problem.dims)):

@@ -5,6 +5,7 @@
          load of stages <= s on (p, d)       <= capacity[p, d] * reach * T_s    stage rows
          load of a fixed block on (p, d)     <= capacity[p, d] * seconds        block rows
          money of experiment e               <= budget[e]                       budget rows
+         sum u[c] of experiment e            >= what no budget pays for, whole  left-out rows
          L_s >= T_s - due_s,  T_s >= the least any horizon can be,  x, u, L >= 0
 
 `reach = 1 - wait / T_ref` lets a pool that opens late work only after its wait; it is at least the true fraction for
@@ -209,6 +210,17 @@ class _Model:
         self.add(slot[problem.experiment[c]], paying, problem.money[c, p])
         self.close(np.maximum(problem.budget[budgeted], 0.0) + EPSILON)
 
+    def left_out_rows(self) -> None:
+        """Where even the cheapest places cost too much, no part of a task is left out, but whole ones."""
+        problem, first_left_out = self.problem, len(self.c)
+        least = _least_left_out(problem)
+        short = np.flatnonzero(least > 0)
+        slot = np.full(len(problem.budget), -1)
+        slot[short] = np.arange(len(short))
+        able = np.flatnonzero((slot[problem.experiment] >= 0) & problem.allowed.any(axis=1))
+        self.add(slot[problem.experiment[able]], first_left_out + able, -np.ones(len(able)))
+        self.close(-least[short])
+
     def late_rows(self) -> None:
         """Lateness of the stages that have a deadline."""
         price = self.price
@@ -242,6 +254,7 @@ def _solve_restricted(problem: Problem, price: Costs, rows: list[Rows], columns:
     first_budget = model.height
     model.budget_rows(budgeted)
     model.late_rows()
+    model.left_out_rows()
     values, dual, objective = model.run()
     n_classes, shape = len(problem.classes), (len(rows), *problem.capacity.shape)
     x = np.zeros(columns.shape)
@@ -251,6 +264,21 @@ def _solve_restricted(problem: Problem, price: Costs, rows: list[Rows], columns:
     budget[budgeted] = -dual[first_budget : first_budget + len(budgeted)]
     duals = Duals(dual[:n_classes], np.maximum(prices * model.scale, 0.0), np.maximum(budget, 0.0))
     return x, duals, objective
+
+
+def _least_left_out(problem: Problem) -> Floats:
+    """(E,) how few tasks can be left out for the rest to be affordable: the dearest, were all at their cheapest."""
+    least = np.zeros(len(problem.budget))
+    cheapest = np.where(problem.allowed, problem.money, inf).min(axis=1, initial=inf)
+    for e in np.flatnonzero(np.isfinite(problem.budget)):
+        mine = np.flatnonzero((problem.experiment == e) & np.isfinite(cheapest))
+        lack = float(cheapest[mine] @ problem.count[mine]) - max(float(problem.budget[e]), 0.0) - EPSILON
+        for c in mine[np.argsort(-cheapest[mine], kind="stable")]:
+            if lack <= 0:
+                break
+            least[e] += min(problem.count[c], np.ceil(lack / cheapest[c] - 1e-6))
+            lack -= cheapest[c] * problem.count[c]
+    return least
 
 
 def _row_scale(problem: Problem) -> Floats:

@@ -21,6 +21,7 @@ from .reasons import unplaced
 from .rehearsal import Cast, Outcome, Script, cast, large, until
 from .rounding import rounded
 from .scripts import best_script
+from .shapes import with_shapes
 from .shares import Decision, share_out
 from .snapshot import Limits, Snapshot
 from .solution import Solution, Solver
@@ -57,7 +58,8 @@ def plan(
     check(snapshot, now, limits)
     problem = compile_problem(snapshot, classify(snapshot, limits.max_classes), now, limits)
     price = costs(problem)
-    assigned, solution, notes = climb(problem, price)
+    packed = with_shapes(problem)
+    assigned, solution, notes = climb(packed, price)
     x, objective, script, outcome, who = _rehearse(problem, price, assigned, _near(problem, assigned, solution))
     starts = _starts(problem, price, x, who, outcome)
     near = _near(problem, x, solution)
@@ -66,7 +68,7 @@ def plan(
         x, starts, near, _positions(problem, price, script, who), exact, script is None or script.strict
     )
     bound, scope = _honest_bound(problem, price, solution)
-    gap_of = objective if scope == "any" else value(problem, price, assigned)
+    gap_of = objective if scope == "any" else value(packed, price, assigned)
     return Plan(
         shares=share_out(problem, decision),
         targets=worker_targets(problem, x),
@@ -238,7 +240,7 @@ def _positions(problem: Problem, price: Costs, script: Script | None, who: Cast 
 
 def _capacity_prices(problem: Problem, solution: Solution) -> dict[str, dict[str, float]]:
     prices: dict[str, dict[str, float]] = {}
-    for p, d in np.argwhere(solution.capacity_price > 0):
+    for p, d in np.argwhere(solution.capacity_price[:, : len(problem.dims)] > 0):
         row = prices.setdefault(problem.snapshot.resources[problem.pools[p].resource].name, {})
         row[problem.dims[d]] = max(row.get(problem.dims[d], 0.0), float(solution.capacity_price[p, d]))
     return prices

@@ -110,7 +110,7 @@ class Problem:
 
     def running_within(self, end_s: Floats) -> Floats:
         """(P, D) unit-seconds that running tasks hold between the opening of each pool and an end (P,)."""
-        return _held(self.running, self.capacity, self.wait_s, end_s)
+        return held_load(self.running, self.capacity, self.wait_s, end_s)
 
 
 def compile_problem(snapshot: Snapshot, classes: tuple[TaskClass, ...], now: float, limits: Limits) -> Problem:
@@ -151,7 +151,7 @@ def compile_problem(snapshot: Snapshot, classes: tuple[TaskClass, ...], now: flo
         capacity=capacity,
         worker=worker,
         running=running,
-        running_load=_held(running, capacity, np.zeros(len(pools)), np.full(len(pools), inf)),
+        running_load=held_load(running, capacity, np.zeros(len(pools)), np.full(len(pools), inf)),
         n_workers=n_workers,
         most=np.floor(_most_nodes(snapshot.resources, pools, node_request, dims, capacity) / nodes[:, None]),
         wait_s=wait_s,
@@ -256,7 +256,7 @@ def _running(snapshot: Snapshot, pools: tuple[Pool, ...], dims: tuple[str, ...])
     return tuple(found)
 
 
-def _held(running: Sequence[Running], capacity: Floats, start_s: Floats, end_s: Floats) -> Floats:
+def held_load(running: Sequence[Running], capacity: Floats, start_s: Floats, end_s: Floats) -> Floats:
     """(P, D) unit-seconds that running tasks hold from a start to an end (P,).
 
     More than there is cannot be held: what was claimed ahead counts as running before it does.
