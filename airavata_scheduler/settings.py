@@ -147,6 +147,7 @@ class Settings(BaseSettings):
     refresh_token_s: int = Field(default=30 * 86400, ge=3600, le=366 * 86400)
     storage_root: Path | None = None
     scratch_root: Path | None = None
+    sync_outputs: bool = False
     start_limit_s: float = Field(default=180.0, ge=5.0, le=3600.0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     keeper_module: str = Field(default="airavata_scheduler.actors.keeper", pattern=r"^[A-Za-z_][\w.]*$")

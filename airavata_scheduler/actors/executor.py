@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import structlog
 
 from airavata_scheduler import __version__
+from airavata_scheduler.actors.attempts import Attempts
 from airavata_scheduler.actors.gauges import ExecutorGauges
 from airavata_scheduler.adapters.actor_calls.proxies import LifecycleProxy, SchedulerProxy
 from airavata_scheduler.adapters.process_token import own_token
@@ -24,7 +26,6 @@ from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.worker.agent import Agent
 
 _LOG = structlog.get_logger(__name__)
-_AGAIN_S = 2.0
 
 
 class Executor:
@@ -33,13 +34,24 @@ class Executor:
     ``scratch`` is a directory of the head; a node on which it cannot be made uses its own temporary directory.
     """
 
-    def __init__(self, name: str, resource: str, node_id: str, capacity: Capacity, scratch: str, version: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        resource: str,
+        node_id: str,
+        capacity: Capacity,
+        scratch: str,
+        version: str,
+        *,
+        sync_outputs: bool,
+    ) -> None:
         if version != __version__:
             message = (
                 f"this node has airavata-scheduler {__version__}, the head has {version}: install the same version"
             )
             raise RuntimeError(message)
         self._resource = resource
+        self._sync_outputs = sync_outputs
         self._scratch = _directory(Path(scratch), name)
         self._hello = Hello(
             name=name,
@@ -55,6 +67,7 @@ class Executor:
         self._gauges = ExecutorGauges(resource, self._hello.host)
         self._agent: Agent | None = None
         self._running: asyncio.Task[None] | None = None
+        self._attempts = Attempts()
         self._left = False  #: drained or stopped; a new start of the node or the platform begins anew
 
     async def ping(self) -> dict[str, Any]:
@@ -69,6 +82,7 @@ class Executor:
             "version": __version__,
             "spawners": agent.spawner_pids() if agent else [],
             "running": doing.running if doing else 0,
+            "problem": self._attempts.problem(time.monotonic()),
         }
 
     async def live_output(self, step_id: int, index: int, attempt: int) -> tuple[Extent, Extent] | None:
@@ -84,13 +98,15 @@ class Executor:
 
     async def _run(self) -> None:
         channel = RayWorkerChannel(SchedulerProxy(), LifecycleProxy())
-        self._agent = Agent(channel, self._hello, self._scratch)
+        self._agent = Agent(channel, self._hello, self._scratch, fsync=self._sync_outputs)
+        self._attempts.started(time.monotonic())
         try:
             await self._agent.run()
             self._left = True
-        except Exception:  # noqa: BLE001 - the keeper pings again, and that starts anew
-            _LOG.exception("the agent ended", again_in_s=_AGAIN_S)
-            await asyncio.sleep(_AGAIN_S)
+        except Exception as error:  # noqa: BLE001 - the keeper pings again, and that starts anew
+            delay_s = self._attempts.failed(error, time.monotonic())
+            _LOG.exception("the agent ended", again_in_s=delay_s)
+            await asyncio.sleep(delay_s)
 
     def __repr__(self) -> str:
         doing = self._agent.snapshot() if self._agent else None

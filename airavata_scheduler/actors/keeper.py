@@ -230,7 +230,15 @@ class Keeper:
         return (
             ray.remote(Executor)
             .options(**options, get_if_exists=True)
-            .remote(name, resource, node.node_id, node.capacity, str(self._settings.scratch_dir), __version__)
+            .remote(
+                name,
+                resource,
+                node.node_id,
+                node.capacity,
+                str(self._settings.scratch_dir),
+                __version__,
+                sync_outputs=self._settings.sync_outputs,
+            )
         )
 
     # ------------------------------------------------------------------------------------------------------- looking
@@ -264,6 +272,7 @@ class Keeper:
     def _found(self) -> dict[str, Any]:
         everything = [*self._services.values(), *self._executors.values()]
         problems = [f"{watched.name} does not answer" for watched in everything if not watched.healthy]
+        problems += [f"{w.name} {w.answer['problem']}" for w in everything if w.healthy and w.answer.get("problem")]
         if not self._executors:
             problems.append("no node has an executor")
         problems += self._api.problems

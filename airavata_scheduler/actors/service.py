@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 import structlog
 
 from airavata_scheduler import __version__
+from airavata_scheduler.actors.attempts import Attempts
 from airavata_scheduler.bootstrap import Stores, open_stores
 from airavata_scheduler.platform.domain.errors import LeaseLostError, UnavailableError
 from airavata_scheduler.platform.ports.repository import Fence
@@ -18,8 +20,6 @@ from airavata_scheduler.settings import Settings
 S = TypeVar("S")
 
 _LOG = structlog.get_logger(__name__)
-_FIRST_DELAY_S = 0.1
-_LONGEST_DELAY_S = 5.0
 
 
 class ServiceActor(Generic[S]):
@@ -36,6 +36,7 @@ class ServiceActor(Generic[S]):
         self._stores: Stores | None = None
         self._starting: asyncio.Task[S] | None = None
         self._loops: list[asyncio.Task[None]] = []
+        self._attempts = Attempts()
 
     def build(self, stores: Stores, fence: Fence) -> S:
         """The service."""
@@ -75,21 +76,21 @@ class ServiceActor(Generic[S]):
 
     async def _keep_running(self, run: Callable[[], Awaitable[None]]) -> None:
         """A loop that fails is started again, with back-off; one that lost its lease ends the process."""
-        delay_s = _FIRST_DELAY_S
         while True:
+            self._attempts.started(time.monotonic())
             try:
                 await run()
             except LeaseLostError:
                 _end(self.lease)
-            except Exception:  # noqa: BLE001 - whatever a look stumbled over, the next one starts from the database
+            except Exception as error:  # noqa: BLE001 - whatever a look stumbled over, the next starts from the database
+                delay_s = self._attempts.failed(error, time.monotonic())
                 _LOG.exception("background loop failed", lease=self.lease, again_in_s=delay_s)
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
+                await asyncio.sleep(delay_s)
 
     async def ping(self) -> dict[str, Any]:
-        """Proof of a live event loop and a working database; starts the service after a restart."""
+        """Proof of a live event loop; starts the service after a restart, and says what its loop stumbles over."""
         await self.service()
-        return {"pid": os.getpid(), "version": __version__}
+        return {"pid": os.getpid(), "version": __version__, "problem": self._attempts.problem(time.monotonic())}
 
     def __repr__(self) -> str:
         return type(self).__name__

@@ -19,7 +19,7 @@ from airavata_scheduler.worker import cgroups
 from airavata_scheduler.worker.abandoned_groups import remove_abandoned
 from airavata_scheduler.worker.channel import Channel
 from airavata_scheduler.worker.environment import base_environment
-from airavata_scheduler.worker.leftovers import Scratch, remove_incoming
+from airavata_scheduler.worker.leftovers import Scratch
 from airavata_scheduler.worker.pool import start_spawner
 from airavata_scheduler.worker.reporter import FIRST_BACKOFF_S, MOST_BACKOFF_S
 from airavata_scheduler.worker.sandbox import Sandbox, probe_sandbox
@@ -101,6 +101,7 @@ class Agent:
         # Again: a worker that waits for the platform has no spawner, so its groups may have been taken for abandoned.
         groups = cgroups.find_base(scratch.worker)
         settings = self._settings(welcome, scratch, sandbox, groups)
+        scratch.collects_in(settings.roots.values(), welcome.worker_id)
         session = self._session = Session(self._channel, self._hello, welcome, asked_at, settings, self._fsync)
         if self._draining:
             session.drain()
@@ -108,8 +109,7 @@ class Agent:
             ending = await session.run()
         finally:
             self._session = None
-            for root in settings.roots.values():
-                remove_incoming(root, welcome.worker_id)
+            scratch.remove_incoming()
             scratch.remove_directories()
         if ending is not Ending.LOST:
             await self._say_goodbye(welcome.worker_id)

@@ -225,6 +225,7 @@ class Lane:
         unknown = strays.children() - others
         if unknown and self.identity:
             strays.end_marked("AIRAVATA_TASK={}.{}.{}\0".format(*self.identity), others)
+            strays.end_older(unknown, others)
             strays.reap(unknown)
 
     def _finish(self, end: End) -> None:

@@ -8,8 +8,10 @@ import os
 import signal
 import time
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
+from airavata_scheduler.worker.outputs import incoming_of
 from airavata_scheduler.worker.strays import marked
 from airavata_scheduler.worker.workdir import remove_tree
 
@@ -51,16 +53,31 @@ class Scratch:
         Returns how many processes there were.
         """
         count = self.end_processes()
+        self.remove_incoming()
         self.remove_directories()
         return count
 
     def remove_directories(self) -> None:
         """Remove the working directories of all attempts, as far as possible; only while none runs."""
         for entry in self.path.iterdir():
-            if entry.name not in ("agent.lock", "token"):
+            if entry.name not in ("agent.lock", "token", "incoming"):
                 # No other registration uses these names, so what cannot be removed is only in the way of the disk.
                 with contextlib.suppress(OSError):
                     remove_tree(str(entry))
+
+    def collects_in(self, roots: Iterable[str], worker_id: int) -> None:
+        """Note where this registration puts outputs together: if it is killed, its successor cleans up there."""
+        # A disk that is too full for a note is no reason not to work.
+        with contextlib.suppress(OSError):
+            (self.path / "incoming").write_text("\0".join(incoming_of(root, worker_id) for root in roots), "utf-8")
+
+    def remove_incoming(self) -> None:
+        """Remove outputs that the last registration had begun to collect and will not publish, as far as possible."""
+        noted = self.path / "incoming"
+        places = noted.read_text("utf-8").split("\0") if noted.exists() else []
+        for place in filter(os.path.lexists, places):
+            with contextlib.suppress(OSError):
+                remove_tree(place)
 
     def end_processes(self, spawner: str = "") -> int:
         """Kill processes of our mark, of one spawner or of all; returns how many there were."""
@@ -82,14 +99,6 @@ class Scratch:
 def workers_of(root: Path) -> list[str]:
     """The names of all agents, live or not, whose scratch directories are in this one."""
     return [path.read_text(encoding="ascii")[:_NAME_LENGTH] for path in root.glob("*/token")]
-
-
-def remove_incoming(root: str, worker_id: int) -> None:
-    """Remove outputs that a worker had begun to collect and will not publish, as far as possible."""
-    path = Path(root) / ".incoming" / str(worker_id)
-    if path.parent.is_dir():
-        with contextlib.suppress(OSError):
-            remove_tree(str(path))
 
 
 def _lock(fd: int, path: Path) -> None:

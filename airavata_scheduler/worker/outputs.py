@@ -34,7 +34,7 @@ def collect(
     directory: str, program: Mapping[str, Any], identity: Identity, root: str, worker_id: int
 ) -> list[Published]:
     """Publish the outputs that an attempt left in ``directory``. Raises CollectError."""
-    incoming = incoming_directory(root, worker_id, identity)
+    incoming = os.path.join(incoming_of(root, worker_id), "{}.{}.{}".format(*identity))
     try:
         require_outputs(directory, program["outputs"])
         remove_tree_if_there(incoming)
@@ -44,7 +44,10 @@ def collect(
         published = [_describe(name, path, incoming, prefix) for name, path in program["outputs"].items()]
         if program["fsync"]:
             _sync_tree(incoming)
-        _publish(incoming, os.path.join(root, prefix))
+        final = os.path.join(root, prefix)
+        _publish(incoming, final)
+        if program["fsync"]:
+            _sync_names(final, root)
     except OSError as error:
         told = describe_storage_error(error, root)  # before there is room again
         remove_tree_if_there(incoming)
@@ -68,9 +71,9 @@ def collected_size_bytes(directory: str, outputs: Mapping[str, str], enough: int
     return total
 
 
-def incoming_directory(root: str, worker_id: int, identity: Identity) -> str:
-    """Where outputs of an attempt are put together before they are published."""
-    return os.path.join(root, ".incoming", str(worker_id), "{}.{}.{}".format(*identity))
+def incoming_of(root: str, worker_id: int) -> str:
+    """Where a worker puts outputs together before they are published, a directory for each attempt."""
+    return os.path.join(root, ".incoming", str(worker_id))
 
 
 def remove_tree_if_there(path: str) -> None:
@@ -179,13 +182,23 @@ def _tree_digest(top: str) -> tuple[int, str]:
 def _sync_tree(top: str) -> None:
     for directory, _, names in os.walk(top):
         for path in (directory, *(os.path.join(directory, name) for name in names)):
-            if os.path.islink(path):
-                continue
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            if not os.path.islink(path):
+                _sync(path)
+
+
+def _sync_names(final: str, root: str) -> None:
+    """The directories on the way to an output may be as new as what it is."""
+    while len(final) > len(root):
+        final = os.path.dirname(final)
+        _sync(final)
+
+
+def _sync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _publish(incoming: str, final: str) -> None:

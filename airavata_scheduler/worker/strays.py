@@ -7,6 +7,8 @@ import signal
 import time
 
 _PATIENCE_S = 2.0
+#: Fields of /proc/PID/stat after the name, which may hold blanks; starts are in clock ticks since the machine's.
+_PARENT, _STARTED = 1, 19
 
 
 def no_children_left() -> bool:
@@ -43,6 +45,17 @@ def end_marked(mark: str, spared: set[int]) -> None:
             _kill(pid)
 
 
+def end_older(orphans: set[int], others: set[int]) -> None:
+    """Kill those of our ``orphans`` that are older than each of ``others``, and therefore belong to none of them.
+
+    It finds those that have cleared their environment. One that is younger is found when the others have ended.
+    """
+    oldest = min((started for pid in others if (started := _stat(pid, _STARTED))), default=0)
+    for pid in orphans:
+        if 0 < _stat(pid, _STARTED) < oldest:
+            _kill(pid)  # its own children are adopted by us and found next time
+
+
 def marked(mark: str) -> list[int]:
     """Process ids whose environment has an entry that begins with ``mark``; a final NUL makes it the whole entry."""
     wanted = b"\0" + mark.encode()
@@ -57,7 +70,7 @@ def children() -> set[int]:
         with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
             return {int(word) for word in file.read().split()}
     except OSError:  # a kernel without CONFIG_PROC_CHILDREN
-        return {int(name) for name in os.listdir("/proc") if name.isdigit() and _parent(int(name)) == pid}
+        return {int(name) for name in os.listdir("/proc") if name.isdigit() and _stat(int(name), _PARENT) == pid}
 
 
 def reap(pids: set[int]) -> None:
@@ -77,10 +90,10 @@ def _environment(pid: int) -> bytes:
         return b""
 
 
-def _parent(pid: int) -> int:
+def _stat(pid: int, field: int) -> int:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[1])
+            return int(file.read().rpartition(b")")[2].split()[field])
     except OSError:
         return 0
 

@@ -21,6 +21,7 @@ import pytest
 from airavata_scheduler.client import ApiError, Client
 from airavata_scheduler.launcher.ray_head import free_port
 from airavata_scheduler.launcher.status import status
+from airavata_scheduler.worker import spawner
 
 #: What may break the platform comes last.
 _ORDER = (
@@ -33,6 +34,7 @@ _MORE = ("--gpus", "2", "--named", "e2e-license=1")
 _UP_S = 240.0
 _HEALED_S = 150.0
 _PROC = Path("/proc")
+_SPAWNER = os.fsencode(Path(spawner.__file__))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -169,6 +171,14 @@ class Platform:
         mark = f"AIRAVATA_HOME={self.home}".encode()
         return [pid for pid in processes() if mark in environment_of(pid)]
 
+    def strays(self) -> list[int]:
+        """Executors on this machine that the platform does not know of, and spawners whose executor is gone."""
+        known = {entry["pid"] for entry in status(self.home)["processes"]}
+        executors = [pid for pid in self.of_this_home() if command_of(pid)[0].startswith(b"ray::Executor")]
+        spawners = [(pid, command_of(pid)) for pid in processes()]
+        orphans = [pid for pid, words in spawners if _SPAWNER in words and not is_alive(int(words[-1]))]
+        return [pid for pid in executors if pid not in known] + orphans
+
     # ------------------------------------------------------------------------------------------------- the API
 
     @property
@@ -207,6 +217,14 @@ def environment_of(pid: int) -> list[bytes]:
         return []
 
 
+def command_of(pid: int) -> list[bytes]:
+    """The words a process was started with; one empty word when it is gone or a zombie."""
+    try:
+        return (_PROC / str(pid) / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    except OSError:
+        return [b""]
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
     try:
@@ -234,12 +252,14 @@ def _is_alive() -> Callable[[int], bool]:
     return is_alive
 
 
-@pytest.fixture(scope="session")
-def _started() -> Iterator[Platform]:
+@contextlib.contextmanager
+def _running(mounted: str) -> Iterator[Platform]:
+    """A platform of its own from start to end, part of whose home is a small disk where that is permitted."""
     root = Path(tempfile.mkdtemp(prefix="airavata-e2e-"))
     platform = Platform(root / "home")
     seen: set[int] = set()
-    mounted = _mount_storage(platform.home / "storage")
+    disk = platform.home / mounted
+    is_mounted = _mount(disk)
     try:
         platform.up()
         yield platform
@@ -251,20 +271,33 @@ def _started() -> Iterator[Platform]:
             os.kill(pid, signal.SIGKILL)
     tokens = [path.read_text() for path in (platform.home / "scratch").glob("*/token")]
     groups = [group for token in tokens for group in Path("/sys/fs/cgroup").rglob(f"airavata-{token[:12]}")]
-    if mounted:
-        subprocess.run(["umount", "--lazy", str(platform.home / "storage")], check=True)
+    if is_mounted:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
     assert tokens
     assert not left + groups, f"`airavata down` left {left + groups}"
     shutil.rmtree(root)
 
 
-def _mount_storage(path: Path) -> bool:
-    """Outputs and logs get a small disk of their own where that is permitted, so that it can be filled."""
+def _mount(path: Path) -> bool:
+    """A disk that is small enough to be filled."""
     if os.geteuid() != 0:
         return False
     path.mkdir(parents=True)
-    command = ["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", str(path)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=1g,mode=700", "tmpfs", str(path)]
     return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+@pytest.fixture(scope="session")
+def _started() -> Iterator[Platform]:
+    with _running("storage") as platform:
+        yield platform
+
+
+@pytest.fixture
+def on_a_small_disk() -> Iterator[Platform]:
+    """A second platform, all of whose home is on a small disk where that is permitted."""
+    with _running("") as platform:
+        yield platform
 
 
 @pytest.fixture

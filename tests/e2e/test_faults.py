@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airavata_scheduler.launcher.status import status
+
 if TYPE_CHECKING:
     from conftest import Platform
 
 #: As in settings.py.
 _ACTOR_LEASE_S, _WORKER_LEASE_S = 10.0, 20.0
 _N = 2000
-#: A platform that was started again has work under way so soon after that.
+_HEALED_S = 150.0
+#: A platform that has recovered has work under way so soon after that.
 _FIRST_DISPATCH_S = 10.0
 _DOCUMENT = """
 name: "{name}"
@@ -41,19 +44,40 @@ Wait = Callable[..., None]
 
 
 class Sweep:
-    """A sweep that is under way when the fault comes, and the check that it ended as if there had been none."""
+    """A sweep that is under way when the fault comes, and the check that it ended as if there had been none.
+
+    ``pids`` are those of the platform's processes before the fault: looking them up takes as long as many tasks.
+    """
 
     def __init__(self, platform: Platform, name: str, folder: Path, wait_until: Wait, n: int = _N) -> None:
         self._platform = platform
         self._folder = folder
         self._wait_until = wait_until
         self._n = n
+        self.pids = platform.pids()
         self.id = platform.submit(_DOCUMENT.format(name=name, n=n))
         wait_until(lambda: platform.counts(self.id)["succeeded"] >= 20, 60)
-        assert platform.counts(self.id)["succeeded"] < n, "it was over before the fault: make it longer"
+        self._began_at = time.time()
 
-    def ends_well(self) -> None:
-        """SUCCEEDED, exact counts, each output once with its content, and no process left."""
+    def pid_of(self, name: str) -> int:
+        """Of the process whose name begins or ends with this."""
+        return next(pid for key, pid in self.pids.items() if key.startswith(name) or key.endswith(name))
+
+    def recovers(self, *killed: int) -> float:
+        """Wait until nobody counts on what was killed any more and all is well; when that was."""
+
+        def is_replaced() -> bool:
+            state = status(self._platform.home)
+            return bool(state["healthy"]) and not {entry["pid"] for entry in state["processes"]} & {*killed}
+
+        self._wait_until(is_replaced, _HEALED_S, lambda: f"not healthy: {self._platform.status()}")
+        return time.time()
+
+    def ends_well(self, recovered_at: float) -> None:
+        """SUCCEEDED, exact counts, each output once with its content, no process left; work went on at once.
+
+        Also shows that the fault came in the middle: most tasks were started after it.
+        """
         end = self._platform.watch(self.id, timeout_s=200)
         n = self._n + 1
         assert (end["status"], end["tasks"]["total"], end["tasks"]["succeeded"]) == ("SUCCEEDED", n, n)
@@ -69,7 +93,12 @@ class Sweep:
         rows = self._platform.experiment("results", self.id)["items"]
         assert len(rows) == n
         assert {row["state"] for row in rows} == {"SUCCEEDED"}
+        starts = sorted(datetime.fromisoformat(row["started_at"]).timestamp() for row in rows)
+        assert starts[self._n // 2] > self._began_at, "it was nearly over before the fault: make it longer"
+        # None at all is left to be started if others went on with everything meanwhile.
+        assert min((at for at in starts if at > recovered_at), default=0.0) < recovered_at + _FIRST_DISPATCH_S
         self._wait_until(lambda: not self._platform.tasks_alive(self.id), 20)
+        self._wait_until(lambda: not self._platform.strays(), 20, lambda: f"strays: {self._platform.strays()}")
 
 
 @pytest.fixture
@@ -79,10 +108,10 @@ def sweep(platform: Platform, tmp_path: Path, wait_until: Wait, request: pytest.
     platform.experiment("cancel", under_way.id, code=None)
 
 
-def _kill(platform: Platform, name: str, is_alive: Callable[[int], bool]) -> int:
-    pid = platform.pid_of(name)
-    os.kill(pid, signal.SIGKILL)
-    return pid
+def _kill(*pids: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -102,42 +131,39 @@ def _kill(platform: Platform, name: str, is_alive: Callable[[int], bool]) -> int
         "postgres",
     ],
 )
-def test_kill(platform: Platform, sweep: Sweep, name: str, is_alive: Any) -> None:
-    pids = [_kill(platform, one, is_alive) for one in name.split()]
-    sweep.ends_well()
-    platform.heal()
-    assert not any(map(is_alive, pids))
+def test_kill(sweep: Sweep, name: str, is_alive: Any) -> None:
+    killed = [sweep.pid_of(one) for one in name.split()]
+    _kill(*killed)
+    sweep.ends_well(sweep.recovers(*killed))
+    assert not any(map(is_alive, killed))
 
 
-def test_kill_of_the_supervisor_needs_up(platform: Platform, sweep: Sweep, is_alive: Any) -> None:
-    before = platform.pids()
-    _kill(platform, "supervisor", is_alive)
-    sweep.ends_well()
-    assert not platform.status()["healthy"]
+def test_kill_of_the_supervisor_needs_up(platform: Platform, sweep: Sweep, wait_until: Wait) -> None:
+    before = sweep.pids
+    _kill(before["supervisor"])
+    wait_until(lambda: not status(platform.home)["healthy"], 20)
     assert any("airavata up" in problem for problem in platform.status()["problems"])
     platform.up()
+    sweep.ends_well(time.time())
     after = platform.pids()
     assert after["supervisor"] != before["supervisor"]
     assert after["ray.raylet"] == before["ray.raylet"], "what ran is adopted, not started again"
 
 
-def test_kill_of_all_ray_processes(platform: Platform, sweep: Sweep, is_alive: Any) -> None:
-    ours = [pid for name, pid in platform.pids().items() if name.startswith(("ray.", "svc.", "exec.", "api."))]
-    for pid in ours:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    sweep.ends_well()
-    platform.heal()
+def test_kill_of_all_ray_processes(sweep: Sweep, is_alive: Any) -> None:
+    ours = [pid for name, pid in sweep.pids.items() if name.startswith(("ray.", "svc.", "exec.", "api."))]
+    _kill(*ours)
+    sweep.ends_well(sweep.recovers(*ours))
     assert not any(map(is_alive, ours))
 
 
 @pytest.mark.parametrize(("name", "lease_s"), [("svc.task-scheduler", _ACTOR_LEASE_S), ("exec.", _WORKER_LEASE_S)])
 @pytest.mark.parametrize("watched", [True, False], ids=["watched", "unwatched"])
 def test_frozen_for_longer_than_a_lease(
-    platform: Platform, sweep: Sweep, name: str, lease_s: float, watched: bool, wait_until: Wait, is_alive: Any
+    sweep: Sweep, name: str, lease_s: float, watched: bool, wait_until: Wait, is_alive: Any
 ) -> None:
     """Who watches a frozen process kills it. Where nobody does, it wakes up and must find out what has become of it."""
-    frozen = [platform.pid_of(one) for one in ([name] if watched else [name, "keeper", "supervisor"])]
+    frozen = [sweep.pid_of(one) for one in ([name] if watched else [name, "keeper", "supervisor"])]
     for pid in reversed(frozen):
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -147,22 +173,14 @@ def test_frozen_for_longer_than_a_lease(
         for pid in frozen:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-    sweep.ends_well()
-    platform.heal()
+    sweep.ends_well(sweep.recovers())
 
 
 def test_everything_at_once(platform: Platform, sweep: Sweep, is_alive: Any, wait_until: Wait) -> None:
-    pids = list(platform.pids().values())
+    pids = list(sweep.pids.values())
     random.Random(1).shuffle(pids)
-    for pid in pids:
-        if is_alive(pid):
-            os.kill(pid, signal.SIGKILL)
+    _kill(*pids)
     wait_until(lambda: not any(is_alive(pid) for pid in pids), 20)
-    killed_at = time.time()
     platform.up()
-    up_at = time.time()
-    sweep.ends_well()
+    sweep.ends_well(time.time())
     assert platform.status()["healthy"]
-    rows = platform.experiment("results", sweep.id)["items"]
-    starts = [datetime.fromisoformat(row["started_at"]).timestamp() for row in rows]
-    assert min(start for start in starts if start > killed_at) < up_at + _FIRST_DISPATCH_S

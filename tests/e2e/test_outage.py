@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
+import psycopg
 import pytest
 
 from airavata_scheduler.launcher import processes
@@ -114,3 +115,23 @@ def test_tasks_outlive_an_outage_of_the_database(
     assert {row["attempt"] for row in platform.experiment("results", experiment)["items"]} == {1}
     assert _services(platform) == before, "nothing but the database was started again"
     platform.heal()
+
+
+def test_a_loop_that_fails_at_every_look_is_a_problem(platform: Platform, wait_until: Wait) -> None:
+    """A process that answers and does not do its work must not look healthy."""
+    before = _services(platform)
+    experiment = platform.submit("tasks: {a: {command: [sleep, '1'], task_inputs: {I: 1..8}}}")
+    with psycopg.connect((platform.home / "secrets/database_url").read_text().strip(), autocommit=True) as database:
+        database.execute("ALTER TABLE resources RENAME COLUMN speed TO swiftness")
+        try:
+            wait_until(lambda: _says(platform, "svc.task-scheduler has failed"), 60)
+            assert not platform.status()["healthy"]
+        finally:
+            database.execute("ALTER TABLE resources RENAME COLUMN swiftness TO speed")
+    platform.heal()
+    assert platform.watch(experiment)["status"] == "SUCCEEDED"
+    assert _services(platform) == before, "nothing was started again"
+
+
+def _says(platform: Platform, words: str) -> bool:
+    return any(words in problem for problem in platform.status()["problems"])

@@ -174,6 +174,36 @@ async def test_strays_of_one_task_are_ended_and_those_of_its_neighbour_are_not(t
         assert {report.state for report in await place.channel.wait(neighbours)} == {TaskState.CANCELED}
 
 
+def _command(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text()
+    except OSError:
+        return ""
+
+
+async def test_a_stray_without_our_mark_is_ended_once_it_is_older_than_all_that_runs(tmp_path: Path) -> None:
+    seconds = f"{1000 + os.getpid()}.5"
+
+    def hidden() -> list[Path]:
+        return [path for path in Path("/proc").glob("[0-9]*") if _command(path) == f"sleep\0{seconds}\0"]
+
+    async with place_at(tmp_path, capacity=Capacity(cpu=2)) as place:
+        share = Capacity(cpu=0.25)
+        text = f"env -i setsid sleep {seconds} & while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"
+        first = await place.channel.submit(place.program(text, request=share), [{}])
+        await eventually(lambda: len(hidden()) == 1)
+        await asyncio.sleep(0.02)  # starts are known to a hundredth of a second
+        long = place.program("sleep 1000", request=share)
+        neighbours = await place.channel.submit(long, [{}] * 4)
+        for identity in neighbours:
+            await place.channel.wait_running(identity)
+        (tmp_path / "go").touch()
+        assert [report.state for report in await place.channel.wait(first)] == [TaskState.SUCCEEDED]
+        await eventually(lambda: hidden() == [])
+        await place.channel.direct(cancel_steps=(long.step_id,))
+        assert {report.state for report in await place.channel.wait(neighbours)} == {TaskState.CANCELED}
+
+
 async def test_much_output_is_capped_with_a_notice(place: Place) -> None:
     report = await place.run("head -c 200000000 /dev/zero | tr '\\0' x", max_output_bytes=100_000)
     assert report.state is TaskState.SUCCEEDED

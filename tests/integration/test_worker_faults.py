@@ -98,14 +98,19 @@ def test_the_next_agent_ends_what_an_earlier_one_left(tmp_path: Path) -> None:
     left = tmp_path / "scratch"
     scratch = Scratch(left)
     mark = scratch.mark("0")
+    scratch.collects_in([str(tmp_path / "storage"), str(tmp_path / "never-used")], 7)
     scratch.release()
+    (tmp_path / "storage/.incoming/7/1.2.3").mkdir(parents=True)
+    (tmp_path / "storage/.incoming/8/1.2.3").mkdir(parents=True)
     (left / "spawner-0.1.1").mkdir()
     with subprocess.Popen(["sleep", "1000"], env={**os.environ, **mark}, start_new_session=True) as stray:
         following = Scratch(left)
         try:
             assert following.end_leftovers() == 1
             assert stray.wait() == -signal.SIGKILL
-            assert sorted(entry.name for entry in left.iterdir()) == ["agent.lock", "token"]
+            assert sorted(entry.name for entry in left.iterdir()) == ["agent.lock", "incoming", "token"]
+            others = [entry.name for entry in (tmp_path / "storage/.incoming").iterdir()]
+            assert others == ["8"], "what somebody else collects is not ours to remove"
         finally:
             stray.kill()
             following.release()
