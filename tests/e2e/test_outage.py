@@ -130,7 +130,8 @@ def test_a_loop_that_fails_at_every_look_is_a_problem(platform: Platform, wait_u
             database.execute("ALTER TABLE resources RENAME COLUMN swiftness TO speed")
     platform.heal()
     assert platform.watch(experiment)["status"] == "SUCCEEDED"
-    assert _services(platform) == before, "nothing was started again"
+    # Of a platform that has just been started, not all was listed before.
+    assert before.items() <= _services(platform).items(), "nothing was started again"
 
 
 def _says(platform: Platform, words: str) -> bool:

@@ -16,16 +16,11 @@ class Watch:
         self.checks = 0
         self._succeeded: dict[tuple[int, int], int] = {}
         self._attempts: Counter[tuple[int, int]] = Counter()
-        self._seen: dict[str, object] = {}
 
-    def check(self, *, whole: bool = False) -> None:
-        """After every step of the simulation; unless ``whole``, only experiments that changed since."""
+    def check(self) -> None:
+        """After every step of the simulation."""
         self.checks += 1
-        for name, experiment in self.database.experiments.items():
-            now = _outline(experiment)
-            if self._seen.get(name) == now and not whole:
-                continue
-            self._seen[name] = now
+        for experiment in self.database.experiments.values():
             finished_if_and_only_if_all_tasks_are(experiment)
             canceled_has_nothing_open(experiment)
             for step in experiment.steps:
@@ -35,8 +30,8 @@ class Watch:
                 nothing_starts_before_what_it_needs(self.database, step)
                 tasks_are_where_they_may_run(self.database, step)
                 self.success_is_for_ever(step)
-        if whole:
-            outputs_are_those_of_the_attempt_that_succeeded(self.database)
+        no_worker_runs_more_than_it_has(self.database)
+        outputs_are_those_of_the_attempt_that_succeeded(self.database)
 
     def success_is_for_ever(self, step: StepRow) -> None:
         """S2: a task that succeeded stays so in that attempt, and attempts are only counted upwards."""
@@ -48,12 +43,6 @@ class Watch:
                 assert self._succeeded.setdefault(key, row.attempt) == row.attempt, f"task {key} succeeded twice"
             else:
                 assert key not in self._succeeded, f"task {key} is undone"
-
-
-def _outline(experiment: ExperimentRow) -> object:
-    return experiment.status, [
-        (step.rest_state, step.next_index, step.gate_open, list(step.written.values())) for step in experiment.steps
-    ]
 
 
 def counts_equal_rows(step: StepRow) -> None:
@@ -116,6 +105,18 @@ def tasks_are_where_they_may_run(database: MemoryDatabase, step: StepRow) -> Non
             hello = database.workers[row.worker_id].hello
             assert step.compiled.program.request.fits_in(hello.capacity), f"task {step.step_id, index} does not fit"
             assert step.compiled.may_use(hello.resource), f"task {step.step_id, index} is on {hello.resource}"
+
+
+def no_worker_runs_more_than_it_has(database: MemoryDatabase) -> None:
+    """S4: what runs on a worker, taken together, fits it. What it has claimed ahead does not run."""
+    used: Counter[int] = Counter()
+    for step in database.steps.values():
+        for row in step.tasks.values():
+            if row.state is TaskState.RUNNING and row.worker_id is not None:
+                used[row.worker_id] += step.compiled.program.request.cpu
+    for worker_id, cpu in used.items():
+        has = database.workers[worker_id].hello.capacity.cpu
+        assert cpu <= has + 1e-9, f"worker {worker_id} runs tasks of {cpu:g} cores and has {has:g}"
 
 
 def outputs_are_those_of_the_attempt_that_succeeded(database: MemoryDatabase) -> None:

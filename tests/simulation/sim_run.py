@@ -75,7 +75,7 @@ class _Run:
     def _must_be_sound(self) -> None:
         if self.platform.failures:
             raise self.platform.failures[0]
-        self.platform.watch.check(whole=True)
+        self.platform.watch.check()
 
     # ---------------------------------------------------------------------------------------------------------- events
 
