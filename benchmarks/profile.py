@@ -6,8 +6,9 @@ Two runs of so many `/bin/true` on a platform of its own. In the first, the CPU 
 `/proc`, children that belong to it included) is divided by the number of tasks. In the second, `py-spy` samples the
 processes written in Python 100 times a second: the thread that holds the interpreter's lock, or in a spawner, which has
 one thread, whatever it does but wait. What was seen says how the CPU time of the first run divides into stages
-(`stages.py`) and functions. PostgreSQL's processes count as the stage "database" as a whole, and the threads that Ray's
-library runs beside ours as "Ray's threads". The tasks' own CPU is not ours and not in the figures.
+(`stages.py`) and functions. PostgreSQL's processes count as the stage "database" as a whole, the solvers, which are
+children of the scheduler, as "planner", and the threads that Ray's library runs beside ours as "Ray's threads". The
+tasks' own CPU is not ours and not in the figures.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from benchmarks.stages import Samples, read_collapsed
 
 RATE_HZ = 100
 _NODE = re.compile(r"^exec\.[^/]+")  #: the name of an executor, which holds that of the machine
+_SOLVERS = "svc.task-scheduler/solvers"
+#: Processes that do one thing only.
+_WHOLE = {"postgres": "database", _SOLVERS: "planner"}
 _SAMPLED = ("svc.task-scheduler", "svc.experiment-orchestrator", "exec.", "api.")
 
 
@@ -44,15 +48,22 @@ class Used:
 
 def used_by_process(platform: LivePlatform, tasks: int) -> tuple[dict[str, Used], float]:
     """By name, over a run; and its tasks a second."""
-    groups = platform.named_pids()
+    groups = _with_solvers(platform.named_pids())
     before = cpu_s(pid for pids in groups.values() for pid in pids)
     ray_before = {name: ray_threads_cpu_s(pids) for name, pids in groups.items()}
     took_s = platform.run([TRUE], tasks)
     used = {}
-    for name, pids in platform.named_pids().items():
+    for name, pids in _with_solvers(platform.named_pids()).items():
         ray_s = ray_threads_cpu_s(pids) - ray_before.get(name, 0.0)
         used[name] = Used(used_since(before, pids) * 1e6 / tasks, ray_s * 1e6 / tasks)
     return used, tasks / took_s
+
+
+def _with_solvers(groups: Mapping[str, set[int]]) -> dict[str, set[int]]:
+    """The scheduler's children, which do nothing but solve, as an entry of their own."""
+    scheduler = groups["svc.task-scheduler"]
+    solvers = scheduler - {min(scheduler)}
+    return {**groups, "svc.task-scheduler": scheduler - solvers, _SOLVERS: solvers}
 
 
 def sample(platform: LivePlatform, tasks: int) -> dict[str, Samples]:
@@ -90,8 +101,8 @@ def by_stage(used: Mapping[str, Used], sampled: Mapping[str, Samples]) -> dict[s
     stages: defaultdict[str, float] = defaultdict(float)
     for name, spent in used.items():
         samples = sampled.get(name)
-        if name.startswith("postgres"):
-            stages["database"] += spent.micros
+        if whole := _WHOLE.get(name):
+            stages[whole] += spent.micros
             continue
         stages["Ray's threads"] += spent.ray_micros
         own = spent.micros - spent.ray_micros
