@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from airavata_scheduler.worker.outputs import incoming_of
+from airavata_scheduler.worker.outputs import incoming_of, is_incoming
 from airavata_scheduler.worker.strays import marked
 from airavata_scheduler.worker.workdir import remove_tree
 
@@ -67,9 +67,11 @@ class Scratch:
 
     def collects_in(self, roots: Iterable[str], worker_id: int) -> None:
         """Note where this registration puts outputs together: if it is killed, its successor cleans up there."""
-        # A disk that is too full for a note is no reason not to work.
+        new = self.path / "incoming.new"
+        # A disk that is too full for a note is no reason not to work; half a note would name another place.
         with contextlib.suppress(OSError):
-            (self.path / "incoming").write_text("\0".join(incoming_of(root, worker_id) for root in roots), "utf-8")
+            new.write_text("\0".join(incoming_of(root, worker_id) for root in roots), "utf-8")
+            new.replace(self.path / "incoming")
 
     def remove_incoming(self) -> None:
         """Remove outputs that the last registration had begun to collect and will not publish, as far as possible."""
@@ -77,7 +79,8 @@ class Scratch:
         places = noted.read_text("utf-8").split("\0") if noted.exists() else []
         for place in filter(os.path.lexists, places):
             with contextlib.suppress(OSError):
-                remove_tree(place)
+                if is_incoming(place):
+                    remove_tree(place)
 
     def end_processes(self, spawner: str = "") -> int:
         """Kill processes of our mark, of one spawner or of all; returns how many there were."""

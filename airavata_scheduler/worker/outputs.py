@@ -76,6 +76,12 @@ def incoming_of(root: str, worker_id: int) -> str:
     return os.path.join(root, ".incoming", str(worker_id))
 
 
+def is_incoming(path: str) -> bool:
+    """Whether this is such a place, whoever says so: what is removed must be nothing else."""
+    parent, name = os.path.split(path)
+    return name.isdigit() and os.path.basename(parent) == ".incoming"
+
+
 def remove_tree_if_there(path: str) -> None:
     """Remove a tree whose parent may be missing as well."""
     if os.path.lexists(path):

@@ -111,6 +111,9 @@ def test_the_next_agent_ends_what_an_earlier_one_left(tmp_path: Path) -> None:
             assert sorted(entry.name for entry in left.iterdir()) == ["agent.lock", "incoming", "token"]
             others = [entry.name for entry in (tmp_path / "storage/.incoming").iterdir()]
             assert others == ["8"], "what somebody else collects is not ours to remove"
+            (left / "incoming").write_text(str(tmp_path / "storage"))
+            following.end_leftovers()
+            assert (tmp_path / "storage").exists(), "only places of the kind are removed, whatever a note says"
         finally:
             stray.kill()
             following.release()
