@@ -2,7 +2,7 @@
 
 The cheapest and the fastest plan mark the ends. Between them the budget is set to evenly spaced amounts and the time is
 made as short as it allows (the epsilon-constraint method), which finds plans no weighting of the two would find. What
-is dominated is dropped; gaps are filled until there are enough points or no new ones are found.
+is dominated is dropped; steps are looked into until there are enough points or no new ones are found.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from .planner import plan
 from .snapshot import CHEAPEST, FASTEST, Experiment, Limits, Snapshot, Weights
 
 _ROUNDS = 4
+#: Steps of the frontier that are looked into in a round, and the part of a step by which a budget is just too small.
+_STEPS = 8
+_JUST = 1e-3
 #: A plan is to be run with this much more than it is expected to cost: runtimes vary, and money that just suffices for
 #: the expected ones would pause it before its end. With much more, it would be another plan.
 BUDGET_MARGIN = 0.05
@@ -125,7 +128,6 @@ def _non_dominated(points: list[Point]) -> list[Point]:
 
 
 def _between(points: list[Point]) -> list[float]:
-    """Budgets in the middle of the widest steps between neighbours."""
-    costs = sorted(p.cost for p in points)
-    middles = [(b - a, (a + b) / 2.0) for a, b in pairwise(costs)]
-    return [middle for _, middle in sorted(middles, reverse=True)[:8]]
+    """Budgets in the middle of the widest steps between neighbours, and just too small for the dearer of the two."""
+    steps = sorted(((b - a, b) for a, b in pairwise(sorted(p.cost for p in points))), reverse=True)[:_STEPS]
+    return [budget for width, dearer in steps for budget in (dearer - width / 2.0, dearer - width * _JUST)]

@@ -227,3 +227,35 @@ def test_no_place_idles_at_the_end_of_a_fluid_plan() -> None:
     alike = tuple(replace(r, speed=1.0, price_per_hour=0.0) for r in snapshot.resources)
     shares = plan(replace(snapshot, resources=alike), 0.0, Limits(solver="linear")).shares
     assert len(shares) == len(snapshot.groups) * len(alike)
+
+
+def _all_finishes_and_costs(n: int, resources: tuple[Resource, ...]) -> set[tuple[float, float]]:
+    """Of all ways to share out n tasks of 600 s among three places for one each; none that is dominated."""
+    found = set()
+    for first in range(n + 1):
+        for second in range(n + 1 - first):
+            held = [k * 600 / r.speed for k, r in zip((first, second, n - first - second), resources, strict=True)]
+            cost = sum(s * r.price_per_hour / 3600 for s, r in zip(held, resources, strict=True))
+            found.add((round(max(held), 3), round(cost, 6)))
+    return {p for p in found if not any(q[0] <= p[0] and q[1] <= p[1] and q != p for q in found)}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_frontier_of_a_few_tasks_is_all_there_is(seed: int) -> None:
+    dice = random.Random(seed)
+    n = dice.randint(3, 9)
+    resources = tuple(
+        Resource(
+            name=f"r{i}",
+            capacity={"cpu": 1},
+            price_per_hour=dice.choice((1.0, 2.0, 3.0, 5.0, 8.0)),
+            speed=dice.choice((0.5, 1.0, 1.5, 2.0, 3.0)),
+        )
+        for i in range(3)
+    )
+    group = TaskGroup(key="g", experiment="e", request={"cpu": 1}, runtime=Estimate(mean_s=600.0), n_ready=n)
+    snapshot = Snapshot(groups=(group,), resources=resources, experiments=(Experiment(key="e"),))
+    there = _all_finishes_and_costs(n, resources)
+    found = {(round(p.finish_s, 3), round(p.cost, 6)) for p in frontier(snapshot, 0.0, "e", points=8)}
+    assert found <= there
+    assert len(found) >= min(8, len(there))
