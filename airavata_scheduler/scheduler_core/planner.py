@@ -58,7 +58,7 @@ def plan(
     check(snapshot, now, limits)
     problem = compile_problem(snapshot, classify(snapshot, limits.max_classes), now, limits)
     price = costs(problem)
-    packed = with_shapes(problem)
+    packed = with_shapes(problem, len(price.finish_weight))
     assigned, solution, notes = climb(packed, price)
     x, objective, script, outcome, who = _rehearse(problem, price, assigned, _near(problem, assigned, solution))
     starts = _starts(problem, price, x, who, outcome)

@@ -11,18 +11,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from .objective import MAX_STAGE_ROWS
-from .problem import UNLIMITED, Bools, Floats, Ints, Problem, held_load
+from .problem import UNLIMITED, Floats, Ints, Problem, held_load
 
 MAX_SHAPES = 8
+#: Capacity rows of a model, stages times pools times dimensions, that shapes may bring it to.
+MAX_ROWS = 2000
 #: A shape that loses less than this part of a pool needs no dimension.
 _LOSS = 0.01
 
 
-def with_shapes(problem: Problem) -> Problem:
-    """The problem with a dimension for each shape that matters, the most work first; the same one if there is none."""
-    loses = _loses(problem)
-    members = _members(problem, loses)
+def with_shapes(problem: Problem, n_stages: int) -> Problem:
+    """The problem with a dimension for each shape that loses work, the most first; the same one if there is none."""
+    lost = _lost(problem)
+    loses = lost > _LOSS
+    rows = MAX_ROWS // max(1, n_stages * len(problem.pools)) - len(problem.dims)
+    members = _members(problem, lost)[: max(0, min(MAX_SHAPES, rows))]
     if not members:
         return problem
     of_shape = np.array([np.isin(np.arange(len(problem.classes)), mine) for mine in members]).T.astype(np.float64)
@@ -50,22 +53,25 @@ def with_shapes(problem: Problem) -> Problem:
     )
 
 
-def _loses(problem: Problem) -> Bools:
-    """(C, P) where whole workers run fewer tasks of a class than the sum of them would hold."""
+def _lost(problem: Problem) -> Floats:
+    """(C, P) the part of a pool that is lost to a class: whole workers run fewer of it than their sum would hold."""
     fluid = np.full(problem.most.shape, np.inf)
     for d in range(len(problem.dims)):
         asked = np.flatnonzero(problem.request[:, d] > 0)
         fluid[asked] = np.minimum(fluid[asked], problem.capacity[None, :, d] / problem.request[asked, d : d + 1])
-    loses: Bools = problem.allowed & np.isfinite(fluid) & (problem.most < fluid * (1.0 - _LOSS))
-    return loses
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lost: Floats = np.where(problem.allowed & np.isfinite(fluid), 1.0 - problem.most / fluid, 0.0)
+    return lost
 
 
-def _members(problem: Problem, loses: Bools) -> list[Ints]:
-    """The classes of each shape that loses somewhere; as many shapes as the models have rows for."""
-    rows = MAX_STAGE_ROWS // max(1, len(problem.pools)) - len(problem.dims)
+def _members(problem: Problem, lost: Floats) -> list[Ints]:
+    """The classes of each shape that loses somewhere, by the work that could be lost."""
     quickest: Floats = np.where(problem.allowed, problem.hold_s, np.inf).min(axis=1, initial=np.inf)
     shapes: dict[tuple[int, bytes], list[int]] = {}
-    for c in np.flatnonzero(loses.any(axis=1)):
+    for c in np.flatnonzero((lost > _LOSS).any(axis=1)):
         shapes.setdefault((problem.classes[c].nodes, problem.request[c].tobytes()), []).append(int(c))
-    most_work = sorted(shapes.values(), key=lambda mine: -float((problem.count * quickest)[mine].sum()))
-    return [np.array(mine) for mine in most_work[: max(0, min(MAX_SHAPES, rows))]]
+
+    def at_stake(mine: list[int]) -> float:
+        return float((problem.count[mine] * quickest[mine]).sum() * lost[mine].max())
+
+    return [np.array(mine) for mine in sorted(shapes.values(), key=at_stake, reverse=True)]

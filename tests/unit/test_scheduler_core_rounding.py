@@ -111,7 +111,7 @@ def test_a_shape_counts_what_whole_workers_run_of_it() -> None:
         group("one", 10, 60.0),
     )
     problem = compiled(snapshot_of(groups, (workers,), Experiment(key="e")))
-    packed = with_shapes(problem)
+    packed = with_shapes(problem, 1)
     assert packed.dims == (*problem.dims, "#shape 0")
     assert packed.capacity[:, -1].tolist() == [3.0], "not the four that twelve cores would hold"
     by_key = {
@@ -125,7 +125,7 @@ def test_a_shape_counts_what_whole_workers_run_of_it() -> None:
 def test_a_problem_without_such_shapes_stays_as_it_is() -> None:
     workers = Resource(name="r", capacity={"cpu": 12}, largest={"cpu": 4}, workers=3)
     problem = compiled(snapshot_of((group("two", 10, 60.0, request={"cpu": 2}),), (workers,), Experiment(key="e")))
-    assert with_shapes(problem) is problem
+    assert with_shapes(problem, 1) is problem
 
 
 def test_a_large_backlog_goes_where_whole_workers_run_more_of_it() -> None:
