@@ -18,6 +18,7 @@ import structlog
 from airavata_scheduler import __version__
 from airavata_scheduler.actors.attempts import Attempts
 from airavata_scheduler.actors.gauges import ExecutorGauges
+from airavata_scheduler.actors.tracebacks import plain_tracebacks
 from airavata_scheduler.adapters.actor_calls.proxies import LifecycleProxy, SchedulerProxy
 from airavata_scheduler.adapters.process_token import own_token
 from airavata_scheduler.adapters.worker_channel.ray import RayWorkerChannel
@@ -50,6 +51,7 @@ class Executor:
                 f"this node has airavata-scheduler {__version__}, the head has {version}: install the same version"
             )
             raise RuntimeError(message)
+        plain_tracebacks()
         self._resource = resource
         self._sync_outputs = sync_outputs
         self._scratch = _directory(Path(scratch), name)

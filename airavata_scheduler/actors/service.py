@@ -12,6 +12,7 @@ import structlog
 
 from airavata_scheduler import __version__
 from airavata_scheduler.actors.attempts import Attempts
+from airavata_scheduler.actors.tracebacks import plain_tracebacks
 from airavata_scheduler.bootstrap import Stores, open_stores
 from airavata_scheduler.platform.domain.errors import LeaseLostError, UnavailableError
 from airavata_scheduler.platform.ports.repository import Fence
@@ -32,6 +33,7 @@ class ServiceActor(Generic[S]):
     lease = ""
 
     def __init__(self, home: str) -> None:
+        plain_tracebacks()
         self._settings = Settings.from_run(home)
         self._stores: Stores | None = None
         self._starting: asyncio.Task[S] | None = None
@@ -82,6 +84,10 @@ class ServiceActor(Generic[S]):
                 await run()
             except LeaseLostError:
                 _end(self.lease)
+            except UnavailableError as error:
+                delay_s = self._attempts.failed(error, time.monotonic())
+                _LOG.warning("background loop waits", lease=self.lease, error=error.message, again_in_s=delay_s)
+                await asyncio.sleep(delay_s)
             except Exception as error:  # noqa: BLE001 - whatever a look stumbled over, the next starts from the database
                 delay_s = self._attempts.failed(error, time.monotonic())
                 _LOG.exception("background loop failed", lease=self.lease, again_in_s=delay_s)
