@@ -84,13 +84,13 @@ class ServiceActor(Generic[S]):
                 await run()
             except LeaseLostError:
                 _end(self.lease)
-            except UnavailableError as error:
-                delay_s = self._attempts.failed(error, time.monotonic())
-                _LOG.warning("background loop waits", lease=self.lease, error=error.message, again_in_s=delay_s)
-                await asyncio.sleep(delay_s)
             except Exception as error:  # noqa: BLE001 - whatever a look stumbled over, the next starts from the database
                 delay_s = self._attempts.failed(error, time.monotonic())
-                _LOG.exception("background loop failed", lease=self.lease, again_in_s=delay_s)
+                # Where the database is away is no news to anybody.
+                trace = None if isinstance(error, UnavailableError) else error
+                _LOG.error(
+                    "background loop failed", lease=self.lease, error=str(error), again_in_s=delay_s, exc_info=trace
+                )
                 await asyncio.sleep(delay_s)
 
     async def ping(self) -> dict[str, Any]:

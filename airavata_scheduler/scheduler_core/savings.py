@@ -22,18 +22,22 @@ def save(problem: Problem, bids: Floats, left: Room, x: Floats) -> Floats:
     """
     missing = problem.count - x.sum(axis=1)
     bounded = np.isfinite(problem.budget)[problem.experiment]
+    needed = np.zeros(len(problem.budget))
     for c in np.flatnonzero((missing > 0.5) & bounded):
-        x = _save_for(problem, bids, left, int(c), float(missing[c]), x)
+        cheapest = problem.money[c, has_room(problem, np.array([c]), left)[0]].min(initial=np.inf)
+        if np.isfinite(cheapest):
+            e = problem.experiment[c]
+            needed[e] += missing[c] * cheapest
+            x = _save(problem, bids, left, int(e), float(needed[e]), x)
     return x
 
 
-def _save_for(problem: Problem, bids: Floats, left: Room, c: int, missing: float, x: Floats) -> Floats:
-    e = int(problem.experiment[c])
+def _save(problem: Problem, bids: Floats, left: Room, e: int, needed: float, x: Floats) -> Floats:
+    """Moves until an experiment has the money that is needed, or nothing is left that would save any."""
     mine = problem.experiment == e
     for _ in range(_MAX_MOVES):
-        payable = problem.money[c, has_room(problem, np.array([c]), left)[0]]
-        lack = missing * float(payable.min(initial=np.inf)) - float(left.money[e])
-        if not EPSILON < lack < np.inf:
+        lack = needed - float(left.money[e])
+        if lack <= EPSILON:
             break
         rows, sources = np.nonzero((x >= 1) & mine[:, None])
         saving = problem.money[rows, sources][:, None] - problem.money[rows]

@@ -21,7 +21,12 @@ _LOSS = 0.01
 
 
 def with_shapes(problem: Problem, n_stages: int) -> Problem:
-    """The problem with a dimension for each shape that loses work, the most first; the same one if there is none."""
+    """The problem with a dimension for each shape that loses work, the most first; the same one if there is none.
+
+    A window stays one of sums: it says where work may begin, not when it ends, and is solved as a flow.
+    """
+    if problem.limits.window_s is not None:
+        return problem
     lost = _lost(problem)
     loses = lost > _LOSS
     rows = MAX_ROWS // max(1, n_stages * len(problem.pools)) - len(problem.dims)

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from airavata_scheduler.worker.outputs import incoming_of, is_incoming
+from airavata_scheduler.worker.outputs import incoming_of, is_incoming, remove_tree_if_there
 from airavata_scheduler.worker.strays import marked
 from airavata_scheduler.worker.workdir import remove_tree
 
@@ -70,17 +70,18 @@ class Scratch:
         new = self.path / "incoming.new"
         # A disk that is too full for a note is no reason not to work; half a note would name another place.
         with contextlib.suppress(OSError):
-            new.write_text("\0".join(incoming_of(root, worker_id) for root in roots), "utf-8")
+            new.write_bytes(b"\0".join(os.fsencode(incoming_of(root, worker_id)) for root in roots))
             new.replace(self.path / "incoming")
 
     def remove_incoming(self) -> None:
         """Remove outputs that the last registration had begun to collect and will not publish, as far as possible."""
-        noted = self.path / "incoming"
-        places = noted.read_text("utf-8").split("\0") if noted.exists() else []
-        for place in filter(os.path.lexists, places):
+        places: list[bytes] = []
+        with contextlib.suppress(OSError):
+            places = (self.path / "incoming").read_bytes().split(b"\0")
+        for place in map(os.fsdecode, places):
             with contextlib.suppress(OSError):
                 if is_incoming(place):
-                    remove_tree(place)
+                    remove_tree_if_there(place)
 
     def end_processes(self, spawner: str = "") -> int:
         """Kill processes of our mark, of one spawner or of all; returns how many there were."""

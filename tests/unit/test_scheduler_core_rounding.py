@@ -56,6 +56,25 @@ def test_the_last_task_is_paid_for_by_one_that_moves_to_a_cheaper_place() -> Non
     assert left.money[0] == pytest.approx(1.5), "enough for the third, which is not placed here"
 
 
+def test_what_one_class_was_saved_for_is_not_spent_by_the_next() -> None:
+    cheap = Resource(name="cheap", capacity={"cpu": 1}, price_per_hour=1.0)
+    dear = Resource(name="dear", capacity={"cpu": 1}, price_per_hour=2.0)
+    groups = (
+        group("a", 4, 1800.0),
+        group("b", 1, 1800.0, request={"cpu": 0.999998}),
+        group("c", 1, 1800.0, request={"cpu": 0.999999}),
+    )
+    # Four dear half hours take all four; each that moves leaves a half, and two cheap half hours are missing.
+    snapshot = snapshot_of(groups, (cheap, dear), Experiment(key="e", budget_left=4.0))
+    problem = compiled(snapshot)
+    row = next(c for c, found in enumerate(problem.classes) if found.count == 4)
+    x = np.zeros(problem.cause.shape)
+    x[row, 1] = 4.0
+    left = room(problem, fixed_blocks(problem), x)
+    assert save(problem, np.zeros(x.shape), left, x)[row].tolist() == [2.0, 2.0]
+    assert left.money[0] == pytest.approx(1.0), "half an hour each"
+
+
 def test_nothing_moves_while_money_is_enough_or_nothing_would_help() -> None:
     cheap = Resource(name="cheap", capacity={"cpu": 1}, price_per_hour=1.0)
     dear = Resource(name="dear", capacity={"cpu": 1}, price_per_hour=2.0)
