@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +18,8 @@ from airavata_scheduler.worker.sandbox import Sandbox
 
 _SCRIPT = Path(__file__).with_name("spawner.py")
 _READ_BYTES = 1 << 18
+#: A process that hangs in the kernel, on a dead file server for instance, must not hold up the agent for good.
+_PATIENCE_S = 5.0
 
 
 class SpawnerProcess:
@@ -28,6 +32,7 @@ class SpawnerProcess:
         self._decoder = Decoder()
         self._unsent = bytearray()
         self._loop = asyncio.get_running_loop()
+        self._in_namespace = sandbox.mode != "plain"
         self._socket, self._process = start_spawner(sandbox.mode)
         self._loop.add_reader(self._socket, self._read)
 
@@ -70,12 +75,17 @@ class SpawnerProcess:
             self._died()
 
     def kill(self) -> None:
-        """End it and everything below it; returns when the kernel has done so."""
+        """End it and, if it has a namespace of its own, everything below it; returns when the kernel has done so."""
         if self._socket.fileno() < 0:
             return
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()
+        if self._in_namespace:
+            self._process.terminate()  # it then waits for the end of the namespace
+            self._process.send_signal(signal.SIGCONT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_PATIENCE_S)
         self._process.kill()
         self._process.wait()
 

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 if __name__ == "__main__":
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -32,6 +32,7 @@ _FLUSH_S = 0.02
 _FLUSH_RESULTS = 64
 #: One call waits for ended processes and for sockets, so a task needs no pidfd and no change of an epoll set.
 _SIGNALS = (signal.SIGCHLD, signal.SIGIO)
+_SIGNALS_OUTSIDE = (signal.SIGCHLD, signal.SIGTERM)
 _LONGEST_WAIT_S = 5.0
 
 
@@ -205,14 +206,26 @@ def _exit_code(path: str) -> int:
 
 
 def _enter_namespace(mode: str, connection: socket.socket) -> None:
-    """Go on as process 1 of a new PID namespace, while this process waits for that one."""
+    """Go on as process 1 of a new PID namespace, while this process stays outside and waits for that one."""
     kernel.leave_namespaces(as_user=mode == "user")
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS_OUTSIDE)
     pid = os.fork()
     if pid:
         connection.close()
-        os._exit(min(abs(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])), 255))
+        _wait_outside(pid)
     kernel.die_with_parent()
     kernel.mount_own_proc()
+
+
+def _wait_outside(pid: int) -> NoReturn:
+    """Wait for process 1 of the namespace, which the kernel lets end after all others in it, and kill it if asked to.
+
+    Whoever wants the namespace gone therefore asks with SIGTERM and waits for us: by SIGKILL we would end before it.
+    """
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        if signal.sigwait(_SIGNALS_OUTSIDE) == signal.SIGTERM:
+            os.kill(pid, signal.SIGKILL)
+    os._exit(min(abs(os.waitstatus_to_exitcode(ended[1])), 255))
 
 
 def main() -> None:

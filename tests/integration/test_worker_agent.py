@@ -28,6 +28,7 @@ from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import TaskState
 from airavata_scheduler.worker import cgroups
 from airavata_scheduler.worker.agent import Agent
+from airavata_scheduler.worker.pool import SpawnerProcess
 from airavata_scheduler.worker.sandbox import Sandbox
 from airavata_scheduler.worker.strays import marked
 
@@ -276,6 +277,27 @@ async def test_cancel_ends_what_runs_and_what_waits(place: Place) -> None:
     async with asyncio.timeout(PATIENCE_S):
         reports = await place.channel.wait(identities[:2])
     assert {report.state for report in reports} == {TaskState.CANCELED}
+
+
+async def test_a_killed_spawner_has_left_nothing_when_we_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many processes take the kernel a moment to end. The agent has to wait: what it gives up is started elsewhere."""
+    if os.geteuid() != 0:
+        pytest.skip("a namespace made as root needs root")
+    left: list[int] = []
+    kill = SpawnerProcess.kill
+
+    def kill_and_look(spawner: SpawnerProcess) -> None:
+        kill(spawner)
+        left.append(len(place.task_processes()))
+
+    monkeypatch.setattr(SpawnerProcess, "kill", kill_and_look)
+    async with place_at(tmp_path, sandbox=Sandbox("root"), capacity=Capacity(cpu=1, memory_bytes=8 << 30)) as place:
+        ready = tmp_path / "ready"
+        script = "for i in $(seq 400); do sleep 1000 & done; touch $READY; wait"
+        await place.channel.submit(place.program(script, environment={"READY": str(ready)}), [{}])
+        await eventually(ready.exists)
+        assert len(place.task_processes()) > 400
+    assert left == [0]
 
 
 async def test_memory_limit(place: Place) -> None:
