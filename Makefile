@@ -16,7 +16,7 @@ UP_ARGS ?=
 BENCH_ARGS ?=
 export AIRAVATA_PYTHON ?=
 
-# Ray tests share one cluster and two cores, so only the tiers without Ray run side by side.
+# Tests of the whole platform share one cluster and two cores; the others run side by side.
 TIERS_WITHOUT_RAY := $(wildcard tests/unit tests/conformance tests/simulation)
 CHECKED := airavata_scheduler tests benchmarks examples
 
@@ -44,7 +44,7 @@ test-fast: $(STAMP) ## Unit, conformance and simulation: no Ray
 	@$(PY) -m pytest $(TIERS_WITHOUT_RAY) -n 2 --dist worksteal $(PYTEST_ARGS)
 
 test-integration: $(STAMP) ## Against real servers
-	@$(PY) -m pytest tests/integration $(PYTEST_ARGS)
+	@$(PY) -m pytest tests/integration -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-e2e: $(STAMP) ## The platform as a user sees it
 	@$(PY) -m pytest tests/e2e $(PYTEST_ARGS)

@@ -136,7 +136,7 @@ class Platform:
 
     def pids(self) -> dict[str, int]:
         """Pids of all long-lived processes by name."""
-        return {entry["name"]: entry["pid"] for entry in self.status()["processes"] if "node_id" not in entry}
+        return {entry["name"]: entry["pid"] for entry in status(self.home)["processes"] if "node_id" not in entry}
 
     def pid_of(self, name: str) -> int:
         """Of the process whose name begins or ends with this; spawners are listed a little after their executor."""

@@ -164,7 +164,7 @@ def test_a_plan_of_the_frontier_is_chosen_and_kept(three: Platform, tmp_path: Pa
 
 def test_a_budget_that_is_reached_pauses_and_more_money_goes_on(three: Platform, wait_until: Wait) -> None:
     # Its user says a tenth of what a task takes, so the plan has to learn that the money is not enough.
-    document = _DOCUMENT.format(name="poor", n=40, limits="budget: 0.5").replace("time: 2s", "time: 0.2s")
+    document = _DOCUMENT.format(name="poor", n=20, limits="budget: 0.5").replace("time: 2s", "time: 0.2s")
     experiment = three.submit(document)
     wait_until(lambda: three.experiment("status", experiment)["status"] == "PAUSED", 60)
     assert any(event["kind"] == "experiment.budget_exhausted" for event in _events(three, experiment))
@@ -208,7 +208,9 @@ def test_a_long_plan_of_many_tasks_is_thought_over(three: Platform, wait_until: 
 def test_a_hard_deadline_pauses_what_cannot_end_in_time_and_a_later_one_goes_on(
     three: Platform, wait_until: Wait
 ) -> None:
-    experiment = three.submit(_DOCUMENT.format(name="hard", n=150, limits="deadline: 10s\nhard_deadline: true"))
+    # Quickly afterwards, whatever it costs: with an hour to go the slowest would do.
+    limits = "deadline: 10s\nhard_deadline: true\nobjective: fastest"
+    experiment = three.submit(_DOCUMENT.format(name="hard", n=150, limits=limits))
     wait_until(lambda: three.experiment("status", experiment)["status"] == "PAUSED", 60)
     paused = three.experiment("status", experiment)
     assert 0 < paused["tasks"]["succeeded"] < 150, paused

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +19,13 @@ from airavata_scheduler.settings import Paths
 
 
 @pytest.fixture
-def paths(tmp_path: Path) -> Iterator[Paths]:
-    made = Paths(tmp_path / "home")
-    ensure_secrets(made)
-    yield made
-    EmbeddedPostgres(made).stop(limit_s=3)
+def paths() -> Iterator[Paths]:
+    # A short path: where the socket of a longer one goes has a test of its own.
+    with tempfile.TemporaryDirectory(prefix="airavata-") as directory:
+        made = Paths(Path(directory) / "home")
+        ensure_secrets(made)
+        yield made
+        EmbeddedPostgres(made).stop(limit_s=3)
 
 
 def _fetch(dsn: str, query: str) -> object:
