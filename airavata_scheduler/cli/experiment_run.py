@@ -23,7 +23,7 @@ from airavata_scheduler.cli.options import (
 )
 from airavata_scheduler.cli.output import amounts, print_table
 from airavata_scheduler.cli.session import Session
-from airavata_scheduler.cli.watching import watch_until_end
+from airavata_scheduler.cli.watching import load_what_watching_needs, watch_until_end
 
 
 def register_running(app: typer.Typer) -> None:
@@ -73,6 +73,8 @@ def run(
     if dry_run:
         _dry_run(session, document, project, parameters, point)
         return
+    if watch:
+        load_what_watching_needs(session)
     submitted = session.client.submit(document, project=project, parameters=parameters, start=not draft, point=point)
     state = submitted.state
     session.say(f"Experiment {state['id']} ({state['name']}, {state['tasks']['total']} tasks) is {state['status']}.")

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 _COUNTED = ("total", "succeeded", "failed", "canceled", "skipped")
 
 
+def load_what_watching_needs(session: Session) -> None:
+    """Before the submission, as afterwards it would take the processor from the first tasks."""
+    import websockets.sync.client  # noqa: F401
+
+    if session.human.isatty():
+        import rich.live  # noqa: F401
+
+
 def watch_until_end(session: Session, run: Run) -> None:
     """Show progress, then the end; exits with 7 unless it succeeded, and with 130 on Ctrl-C, which ends nothing."""
     from airavata_scheduler.client.progress import progress_view
