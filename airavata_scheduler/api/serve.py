@@ -76,7 +76,7 @@ def _deployment(name: str, build: Any, home: str) -> Any:
         num_replicas=1,
         max_ongoing_requests=200,
         ray_actor_options={"num_cpus": 0},
-        health_check_period_s=5,
+        health_check_period_s=2,
         health_check_timeout_s=15,
     )
 

@@ -12,7 +12,8 @@ from airavata_scheduler.settings import Settings
 # A node that stops answering is given up after about 10 s instead of 60; logs are rotated; Ray asks nobody and tells
 # nobody. What it counts about itself, in each of our processes, it counts less often: on an idle platform that was most
 # of what happened. Serve calls our code, which does not block, in its own event loop, instead of handing each request
-# from thread to thread, and its proxy calls by gRPC (with Ray's token), which costs less than calls of actors.
+# from thread to thread, and its proxy calls by gRPC (with Ray's token), which costs less than calls of actors. Serve
+# replaces a proxy that has failed three looks in a row, dead or not, and looks every ten seconds unless told otherwise.
 _RAY = {
     "RAY_AUTH_MODE": "token",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -28,6 +29,8 @@ _RAY = {
     "RAY_task_events_report_interval_ms": "5000",
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "5000",
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "5",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "100",

@@ -122,11 +122,11 @@ def _kill(*pids: int) -> None:
         "svc.experiment-orchestrator",
         "svc.data-mover",
         # Nobody needs these to get on, so one sweep does for all of them.
-        "svc.resource-registry svc.credential-vault api.streams",
+        "svc.resource-registry svc.credential-vault api.streams api.controller",
         "exec.",
         "/spawner-0",
         "api.api",
-        "api.proxy api.controller",
+        "api.proxy",
         "keeper",
         "postgres",
     ],
