@@ -2,7 +2,8 @@
 
 `ray start` is used without ``--block``: it returns when the head is ready, and the supervisor then watches every
 process itself, which also works for a head that an earlier supervisor started. The processes are one unit: when one
-dies, all are ended and started anew. Never `ray stop`, which would end every Ray on the machine.
+dies, all are ended and started anew; but nothing depends on the dashboard, the largest of them, which is started again
+alone. Never `ray stop`, which would end every Ray on the machine.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ _NAMES = (
     (re.compile(r"/gcs_server( |$)"), "ray.gcs_server"),
     (re.compile(r"/raylet( |$)"), "ray.raylet"),
     (re.compile(r"/dashboard/dashboard\.py "), "ray.dashboard"),
-    (re.compile(r"/log_monitor\.py "), "ray.log_monitor"),
     (re.compile(r"^ray::DashboardAgent|/dashboard/agent\.py "), "ray.dashboard_agent"),
     (re.compile(r"^ray::RuntimeEnvAgent|/runtime_env/agent/main\.py "), "ray.runtime_env_agent"),
 )
 _MODULE = re.compile(r"^ray-dashboard-(\w+?)-\d+")
 _HELPER = re.compile(r"from multiprocessing\.(forkserver|resource_tracker) import")
 CORE = frozenset(name for _, name in _NAMES)
+_DASHBOARD = "ray.dashboard"
 
 
 class RayHead:
@@ -104,6 +105,8 @@ class RayHead:
         state["address"] = f"{self._node_ip(found)}:{ports.get('gcs')}"
         state["dashboard_url"] = f"http://{self._settings.dashboard_host}:{ports.get('dashboard')}"
         state["processes"] = [{"name": name, **process.as_json()} for name, process in sorted(found.items())]
+        dashboard = found.get(_DASHBOARD)
+        state["dashboard_command"] = processes.command_of(dashboard.pid) if dashboard else []
         processes.write_json(self._paths.ray_state, state)
         return complete()
 
@@ -117,8 +120,42 @@ class RayHead:
         return recorded_core(processes.read_json(self._paths.ray_state))
 
     def alive(self) -> bool:
+        """Whether all runs that the cluster depends on."""
         core = self.core()
-        return bool(core) and all(process.alive() for process in core.values())
+        return bool(core) and all(process.alive() for name, process in core.items() if name != _DASHBOARD)
+
+    def lacks_dashboard(self) -> bool:
+        """Whether it has died of a head that is alive."""
+        dashboard = self.core().get(_DASHBOARD)
+        return dashboard is not None and not dashboard.alive()
+
+    def restart_dashboard(self) -> bool:
+        """Starts it again as `ray start` did, after what is left of its children has ended; whether that worked."""
+        if processes.end_all(self._orphans_of_dashboard, limit_s=3.0):
+            return False
+        state = processes.read_json(self._paths.ray_state)
+        with open_log(self.log) as log:
+            child = subprocess.Popen(
+                state["dashboard_command"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._paths.home,
+                env=child_environment(self._settings),
+                start_new_session=True,
+            )
+        child.returncode = 0  # collected by the supervisor, by pid
+        process = processes.identify(child.pid)
+        if process is None:
+            return False
+        others = [entry for entry in state["processes"] if entry["name"] != _DASHBOARD]
+        state["processes"] = [*others, {"name": _DASHBOARD, **process.as_json()}]
+        processes.write_json(self._paths.ray_state, state)
+        return True
+
+    def _orphans_of_dashboard(self) -> list[ProcessId]:
+        found = belongings(self._settings).find()
+        return [process for process in found if process_name(process.pid).startswith(f"{_DASHBOARD}.")]
 
     def _arguments(self, ports: dict[str, int]) -> list[str]:
         settings = self._settings
@@ -133,6 +170,8 @@ class RayHead:
             "--max-worker-port": 0,
             "--temp-dir": self.temp_dir,
             "--object-store-memory": settings.object_store_memory_bytes,
+            # It copies what workers print to drivers, looking at all files ten times a second; ours has no use for it.
+            "--include-log-monitor": "false",
             "--num-cpus": settings.cpus,
             "--num-gpus": settings.gpus,
             "--resources": json.dumps(settings.named) if settings.named else None,

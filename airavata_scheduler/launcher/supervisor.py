@@ -64,7 +64,7 @@ class Supervisor:
         self._stopping = False
         self._exits: dict[int, int] = {}
         self._problems: dict[str, str] = {}
-        self._waits = {name: Backoff() for name in ("postgres", "migrate", "ray", "keeper")}
+        self._waits = {name: Backoff() for name in ("postgres", "migrate", "ray", "dashboard", "keeper")}
         self._postgres_process: ProcessId | None = None
         self._written: object = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -160,6 +160,8 @@ class Supervisor:
                 self._fail("ray", f"of the Ray head died: {', '.join(dead)}")
             if self._waits["ray"].ready():
                 self._start_ray()
+        elif self._ray.lacks_dashboard():
+            self._restart_dashboard()
 
     def _start_ray(self) -> None:
         """A new head, after all that belonged to the old one has ended: its actors and tasks are of no use now."""
@@ -170,6 +172,16 @@ class Supervisor:
             return
         self._starter, self._starter_since_s = self._ray.spawn(), time.monotonic()
         self._log.info("ray starting", extra={"pid": self._starter})
+
+    def _restart_dashboard(self) -> None:
+        if "dashboard" not in self._problems:
+            self._fail("dashboard", "Ray's dashboard died")
+        if not self._waits["dashboard"].ready():
+            return
+        if self._ray.restart_dashboard():
+            self._recover("dashboard")
+        else:
+            self._fail("dashboard", f"Ray's dashboard does not start; see {self._ray.log}")
 
     def _check_starter(self, starter: int) -> None:
         code = self._exits.pop(starter, None)

@@ -65,7 +65,7 @@ class Nodes:
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self._platform.home / "secrets/ray_token")}
         key, _, value = self._mark.partition("=")
         words = ["start", f"--address={head}", f"--labels=airavata-resource={name}", "--num-cpus=2"]
-        words += ["--disable-usage-stats", "--object-store-memory=80000000"]
+        words += ["--disable-usage-stats", "--include-log-monitor=false", "--object-store-memory=80000000"]
         command = [str(Path(sys.executable).with_name("ray")), *words]
         environment = {**self._platform.environment(), **token, key: value}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)

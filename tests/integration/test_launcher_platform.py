@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from airavata_scheduler.launcher import processes
@@ -96,7 +98,7 @@ def test_up_twice_is_up_once(running: Settings) -> None:
     assert [check for check in doctor(running.home) if check.ok is False] == []
 
 
-@pytest.mark.parametrize("name", ["postgres", "keeper", "ray.gcs_server", "ray.log_monitor"])
+@pytest.mark.parametrize("name", ["postgres", "keeper", "ray.gcs_server"])
 def test_what_is_killed_comes_back(running: Settings, name: str) -> None:
     old = _pids(running)
     os.kill(old[name], signal.SIGKILL)
@@ -107,6 +109,24 @@ def test_what_is_killed_comes_back(running: Settings, name: str) -> None:
             process is not None and process.alive()
             for process in (processes.identify(pid) for key, pid in old.items() if key.startswith("ray."))
         )
+
+
+def test_a_killed_dashboard_comes_back_alone(running: Settings) -> None:
+    old = _pids(running)
+    os.kill(old["ray.dashboard"], signal.SIGKILL)
+    assert _heals(running, "ray.dashboard", old["ray.dashboard"]), status(running.home)["problems"]
+    new = _pids(running)
+    alone = ("ray.gcs_server", "ray.raylet", "ray.dashboard_agent", "keeper")
+    assert {name: new[name] for name in alone} == {name: old[name] for name in alone}
+    url = processes.read_json(running.paths.ray_state)["dashboard_url"]
+    token = running.paths.ray_token.read_text().strip()
+
+    def answers() -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{url}/api/version", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+        return False
+
+    assert processes.wait_until(answers, _HEALED_S, step_s=0.2)
 
 
 def test_a_keeper_that_hangs_is_replaced(running: Settings) -> None:
