@@ -77,19 +77,7 @@ class RayHead:
         self._remove_old_sessions()
         ports = self._choose_ports()
         processes.write_json(self._paths.ray_state, {"ports": ports})
-        with open_log(self.log) as log:
-            child = subprocess.Popen(
-                [sys.executable, "-c", _RAY_START, *self._arguments(ports)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self._paths.home,
-                env=child_environment(self._settings),
-                start_new_session=True,
-            )
-        # The supervisor collects its children by pid, so Popen must not wait for this one.
-        child.returncode = 0
-        return child.pid
+        return self._start([sys.executable, "-c", _RAY_START, *self._arguments(ports)])
 
     def record(self, limit_s: float = 10.0) -> bool:
         """Notes the processes of a head that is ready now; whether all of the core came up within `limit_s`."""
@@ -134,18 +122,7 @@ class RayHead:
         if processes.end_all(self._orphans_of_dashboard, limit_s=3.0):
             return False
         state = processes.read_json(self._paths.ray_state)
-        with open_log(self.log) as log:
-            child = subprocess.Popen(
-                state["dashboard_command"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self._paths.home,
-                env=child_environment(self._settings),
-                start_new_session=True,
-            )
-        child.returncode = 0  # collected by the supervisor, by pid
-        process = processes.identify(child.pid)
+        process = processes.identify(self._start(state["dashboard_command"]))
         if process is None:
             return False
         others = [entry for entry in state["processes"] if entry["name"] != _DASHBOARD]
@@ -156,6 +133,21 @@ class RayHead:
     def _orphans_of_dashboard(self) -> list[ProcessId]:
         found = belongings(self._settings).find()
         return [process for process in found if process_name(process.pid).startswith(f"{_DASHBOARD}.")]
+
+    def _start(self, command: list[str]) -> int:
+        with open_log(self.log) as log:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._paths.home,
+                env=child_environment(self._settings),
+                start_new_session=True,
+            )
+        # The supervisor collects its children by pid, so Popen must not wait for this one.
+        child.returncode = 0
+        return child.pid
 
     def _arguments(self, ports: dict[str, int]) -> list[str]:
         settings = self._settings
