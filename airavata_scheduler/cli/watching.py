@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -18,10 +19,8 @@ _COUNTED = ("total", "succeeded", "failed", "canceled", "skipped")
 
 def load_what_watching_needs(session: Session) -> None:
     """Before the submission, as afterwards it would take the processor from the first tasks."""
-    import websockets.sync.client  # noqa: F401
-
-    if session.human.isatty():
-        import rich.live  # noqa: F401
+    for module in ("websockets.sync.client", *(["rich.live"] if session.human.isatty() else [])):
+        import_module(module)
 
 
 def watch_until_end(session: Session, run: Run) -> None:

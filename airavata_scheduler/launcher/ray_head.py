@@ -118,11 +118,12 @@ class RayHead:
         return dashboard is not None and not dashboard.alive()
 
     def restart_dashboard(self) -> bool:
-        """Starts it again as `ray start` did, after what is left of its children has ended; whether that worked."""
-        if processes.end_all(self._orphans_of_dashboard, limit_s=3.0):
-            return False
+        """Starts it again as `ray start` did, after what is left of it and its children has ended; whether it runs."""
         state = processes.read_json(self._paths.ray_state)
-        process = processes.identify(self._start(state["dashboard_command"]))
+        command = state.get("dashboard_command")  # an earlier version noted none
+        if not command or processes.end_all(self._left_of_dashboard, limit_s=3.0):
+            return False
+        process = processes.identify(self._start(command))
         if process is None:
             return False
         others = [entry for entry in state["processes"] if entry["name"] != _DASHBOARD]
@@ -130,9 +131,10 @@ class RayHead:
         processes.write_json(self._paths.ray_state, state)
         return True
 
-    def _orphans_of_dashboard(self) -> list[ProcessId]:
+    def _left_of_dashboard(self) -> list[ProcessId]:
+        """Its orphans, and one that was started when the supervisor was killed before it could note that."""
         found = belongings(self._settings).find()
-        return [process for process in found if process_name(process.pid).startswith(f"{_DASHBOARD}.")]
+        return [process for process in found if f"{process_name(process.pid)}.".startswith(f"{_DASHBOARD}.")]
 
     def _start(self, command: list[str]) -> int:
         with open_log(self.log) as log:
