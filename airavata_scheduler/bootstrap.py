@@ -1,45 +1,45 @@
-"""The composition root: settings -> adapters -> services. The only file that knows which adapter serves which port."""
+"""The composition root: settings -> adapters -> services. The only file that knows which adapter serves which port.
+
+The stores are imported by everybody; a service and its adapters only where they are made, as each has a process of its
+own, and the time that imports take is most of what it needs to be back after its death.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from airavata_scheduler.adapters.authorization.embedded import EmbeddedAuthorization
 from airavata_scheduler.adapters.clock import SystemClock
-from airavata_scheduler.adapters.event_bus.postgres import PostgresEventBus
 from airavata_scheduler.adapters.persistence.engine import create_engine
 from airavata_scheduler.adapters.persistence.experiment_store import PostgresExperimentStore
-from airavata_scheduler.adapters.persistence.identity import SqlIdentityStore
 from airavata_scheduler.adapters.persistence.leases import PostgresLeases
 from airavata_scheduler.adapters.persistence.queries import SqlQueries
 from airavata_scheduler.adapters.persistence.resource_store import PostgresResourceStore
-from airavata_scheduler.adapters.persistence.secret_store import PostgresSecretStore
 from airavata_scheduler.adapters.persistence.task_store import PostgresTaskStore
 from airavata_scheduler.adapters.persistence.worker_store import PostgresWorkerStore
-from airavata_scheduler.adapters.process_token import has_ended
-from airavata_scheduler.adapters.rate_limit.limits_adapter import LimitsRateLimit
-from airavata_scheduler.adapters.solver.child import ChildSolver
 from airavata_scheduler.adapters.storage.posix import PosixStorage
-from airavata_scheduler.adapters.vault.embedded import EmbeddedVault
 from airavata_scheduler.platform.domain.errors import NotFoundError
 from airavata_scheduler.platform.domain.messages import StorageLocation
 from airavata_scheduler.platform.interfaces import Alarm, DataMover
 from airavata_scheduler.platform.ports.repository import Fence, ReportOutcome
 from airavata_scheduler.platform.ports.storage import Storage
-from airavata_scheduler.platform.services.data import DataMoverService
-from airavata_scheduler.platform.services.explain import Explainer
-from airavata_scheduler.platform.services.identity import Identity, IdentitySettings
-from airavata_scheduler.platform.services.orchestrator import ExperimentOrchestratorService
-from airavata_scheduler.platform.services.preview import Previewer
-from airavata_scheduler.platform.services.registry import ResourceRegistryService
-from airavata_scheduler.platform.services.scheduler import TaskSchedulerService
-from airavata_scheduler.platform.services.vault import CredentialVaultService
-from airavata_scheduler.platform.services.workers import WorkerLifecycleService
 from airavata_scheduler.settings import Settings
+
+if TYPE_CHECKING:
+    from airavata_scheduler.adapters.authorization.embedded import EmbeddedAuthorization
+    from airavata_scheduler.adapters.event_bus.postgres import PostgresEventBus
+    from airavata_scheduler.adapters.persistence.identity import SqlIdentityStore
+    from airavata_scheduler.adapters.rate_limit.limits_adapter import LimitsRateLimit
+    from airavata_scheduler.platform.services.data import DataMoverService
+    from airavata_scheduler.platform.services.identity import Identity
+    from airavata_scheduler.platform.services.orchestrator import ExperimentOrchestratorService
+    from airavata_scheduler.platform.services.registry import ResourceRegistryService
+    from airavata_scheduler.platform.services.scheduler import TaskSchedulerService
+    from airavata_scheduler.platform.services.vault import CredentialVaultService
+    from airavata_scheduler.platform.services.workers import WorkerLifecycleService
 
 DEFAULT_STORAGE = "default"
 
@@ -93,6 +93,9 @@ def task_scheduler(
     heed: Callable[[Sequence[Alarm]], Awaitable[None]] = _unheeded,
 ) -> TaskSchedulerService:
     """The service behind the `TaskScheduler` actor."""
+    from airavata_scheduler.adapters.solver.child import ChildSolver
+    from airavata_scheduler.platform.services.scheduler import TaskSchedulerService
+
     quick, thorough = ChildSolver(), ChildSolver(background=True)
     return TaskSchedulerService(
         stores.tasks, fence, quick, stores.storage, stores.clock, on_advance, heed, thinker=thorough
@@ -103,6 +106,9 @@ def worker_lifecycle(
     stores: Stores, fence: Fence, on_change: Callable[[], None], on_advance: Callable[[ReportOutcome], None]
 ) -> WorkerLifecycleService:
     """The service behind the `WorkerLifecycle` actor."""
+    from airavata_scheduler.adapters.process_token import has_ended
+    from airavata_scheduler.platform.services.workers import WorkerLifecycleService
+
     return WorkerLifecycleService(
         stores.workers,
         stores.experiments,
@@ -127,6 +133,11 @@ def experiment_orchestrator(
     notify_canceled: Callable[[Sequence[int]], Awaitable[None]],
 ) -> ExperimentOrchestratorService:
     """The service behind the `ExperimentOrchestrator` actor."""
+    from airavata_scheduler.adapters.solver.child import ChildSolver
+    from airavata_scheduler.platform.services.explain import Explainer
+    from airavata_scheduler.platform.services.orchestrator import ExperimentOrchestratorService
+    from airavata_scheduler.platform.services.preview import Previewer
+
     return ExperimentOrchestratorService(
         stores.experiments,
         stores.tasks,
@@ -143,11 +154,17 @@ def experiment_orchestrator(
 
 def resource_registry(stores: Stores, on_change: Callable[[], None]) -> ResourceRegistryService:
     """The service behind the `ResourceRegistry` actor."""
+    from airavata_scheduler.platform.services.registry import ResourceRegistryService
+
     return ResourceRegistryService(stores.resources, stores.experiments, stores.queries, on_change)
 
 
 def credential_vault(stores: Stores) -> CredentialVaultService:
     """The service behind the `CredentialVault` actor."""
+    from airavata_scheduler.adapters.persistence.secret_store import PostgresSecretStore
+    from airavata_scheduler.adapters.vault.embedded import EmbeddedVault
+    from airavata_scheduler.platform.services.vault import CredentialVaultService
+
     key = bytes.fromhex(stores.settings.paths.vault_key.read_text().strip())
     return CredentialVaultService(
         stores.resources, stores.experiments, EmbeddedVault(PostgresSecretStore(stores.engine), key)
@@ -156,16 +173,23 @@ def credential_vault(stores: Stores) -> CredentialVaultService:
 
 def data_mover(stores: Stores) -> DataMoverService:
     """The service behind the `DataMover` actor."""
+    from airavata_scheduler.platform.services.data import DataMoverService
+
     return DataMoverService(stores.tasks, stores.experiments, stores.queries, stores.storage)
 
 
 def identity_store(stores: Stores) -> SqlIdentityStore:
     """Accounts, projects and tokens as stored."""
+    from airavata_scheduler.adapters.persistence.identity import SqlIdentityStore
+
     return SqlIdentityStore(stores.engine)
 
 
 def identity(stores: Stores) -> tuple[Identity, LimitsRateLimit]:
     """Users, passwords and tokens, and the limit on how often they may be tried."""
+    from airavata_scheduler.adapters.rate_limit.limits_adapter import LimitsRateLimit
+    from airavata_scheduler.platform.services.identity import Identity, IdentitySettings
+
     settings = stores.settings
     rate_limit = LimitsRateLimit()
     key = settings.paths.jwt_key.read_text().strip()
@@ -175,11 +199,15 @@ def identity(stores: Stores) -> tuple[Identity, LimitsRateLimit]:
 
 def authorization(stores: Stores) -> EmbeddedAuthorization:
     """Who may do what."""
+    from airavata_scheduler.adapters.authorization.embedded import EmbeddedAuthorization
+
     return EmbeddedAuthorization(stores.engine)
 
 
 def event_bus(stores: Stores) -> PostgresEventBus:
     """Nudges between processes."""
+    from airavata_scheduler.adapters.event_bus.postgres import PostgresEventBus
+
     return PostgresEventBus(stores.settings.conninfo())
 
 

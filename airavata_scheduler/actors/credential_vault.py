@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airavata_scheduler.actors.service import ServiceActor
 from airavata_scheduler.bootstrap import Stores, credential_vault
 from airavata_scheduler.platform.ports.repository import Fence
-from airavata_scheduler.platform.services.vault import CredentialVaultService
+
+if TYPE_CHECKING:
+    from airavata_scheduler.platform.services.vault import CredentialVaultService
 
 
-class CredentialVault(ServiceActor[CredentialVaultService]):
+class CredentialVault(ServiceActor["CredentialVaultService"]):
     """See `interfaces.CredentialVault`."""
 
     lease = "credential-vault"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from airavata_scheduler.actors.service import ServiceActor
 from airavata_scheduler.bootstrap import Stores, data_mover
 from airavata_scheduler.platform.domain.views import OutputView, Page
 from airavata_scheduler.platform.ports.repository import Fence
-from airavata_scheduler.platform.services.data import DataMoverService
+
+if TYPE_CHECKING:
+    from airavata_scheduler.platform.services.data import DataMoverService
 
 
-class DataMover(ServiceActor[DataMoverService]):
+class DataMover(ServiceActor["DataMoverService"]):
     """See `interfaces.DataMover`."""
 
     lease = "data-mover"

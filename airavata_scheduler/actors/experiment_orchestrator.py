@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airavata_scheduler.actors.service import ServiceActor
 from airavata_scheduler.adapters.actor_calls.handles import nudge
@@ -12,10 +12,12 @@ from airavata_scheduler.bootstrap import Stores, experiment_orchestrator
 from airavata_scheduler.platform.domain.views import ExperimentView, Explanation
 from airavata_scheduler.platform.interfaces import Alarm, Derivation, Submission, Validation
 from airavata_scheduler.platform.ports.repository import Fence
-from airavata_scheduler.platform.services.orchestrator import ExperimentOrchestratorService
+
+if TYPE_CHECKING:
+    from airavata_scheduler.platform.services.orchestrator import ExperimentOrchestratorService
 
 
-class ExperimentOrchestrator(ServiceActor[ExperimentOrchestratorService]):
+class ExperimentOrchestrator(ServiceActor["ExperimentOrchestratorService"]):
     """See `interfaces.ExperimentOrchestrator`."""
 
     lease = "experiment-orchestrator"

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 import structlog
@@ -43,11 +43,13 @@ from airavata_scheduler.adapters.actor_calls.handles import (
     VAULT,
 )
 from airavata_scheduler.adapters.compute.ray import RayCompute
-from airavata_scheduler.api.serve import ServedApi
 from airavata_scheduler.bootstrap import default_storage, identity_store, open_stores
 from airavata_scheduler.platform.ports.compute import Compute, Node, RunningWorker
 from airavata_scheduler.platform.services.identity import ensure_admin
 from airavata_scheduler.settings import Settings, write_private
+
+if TYPE_CHECKING:
+    from airavata_scheduler.api.serve import ServedApi
 
 _LOG = structlog.get_logger(__name__)
 _CLASSES: Mapping[str, type[ServiceActor[Any]]] = {
@@ -148,6 +150,8 @@ class Keeper:
     supervisor sees a hung keeper only when the process hangs as a whole.
     """
 
+    _api: ServedApi  # from its start on
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stop = threading.Event()
@@ -155,7 +159,6 @@ class Keeper:
         self._services: dict[str, Watched] = {}
         self._executors: dict[str, Watched] = {}
         self._compute: Compute = RayCompute(self._spawn_executor)
-        self._api = ServedApi(settings)
         self._looked_at_s = time.monotonic()
         self._head = ""
         self._on_head: set[str] = set()
@@ -176,8 +179,9 @@ class Keeper:
         for name in _CLASSES:
             self._services[name] = Watched(name, "actor", self._service(name))
         self._look_at(self._services)
+        self._look_at_executors()
         self._stage("starting the API")
-        self._api.start()
+        self._api = self._start_api()
         self._stage("running")
         while not self._stop.is_set():
             self._look()
@@ -204,6 +208,14 @@ class Keeper:
         self._settings.storage_dir.mkdir(parents=True, exist_ok=True)
         await stores.workers.ensure_storage(default_storage(self._settings))
         await stores.engine.dispose()
+
+    def _start_api(self) -> ServedApi:
+        # Importing Serve takes as long as everything else here, and the actors need not wait for it.
+        from airavata_scheduler.api.serve import ServedApi
+
+        api = ServedApi(self._settings)
+        api.start()
+        return api
 
     def _service(self, name: str) -> Any:
         """The running actor of this version, or a new one. One of another version is ended first."""
@@ -244,21 +256,22 @@ class Keeper:
     # ------------------------------------------------------------------------------------------------------- looking
 
     def _look(self) -> None:
+        self._look_at(self._services)
+        self._look_at_executors()
+        self._api.look()
+        self._looked_at_s = time.monotonic()
+        self._report = self._found()
+
+    def _look_at_executors(self) -> None:
+        """Also makes them where a node lacks one."""
         handles = self._compute.executors()
         self._executors = {
             name: self._executors.get(name) or Watched(name, "executor", handle, local=name in self._on_head)
             for name, handle in handles.items()
         }
-        self._look_at(self._services)
         for name in self._look_at(self._executors):
             self._compute.forget(name)
             del self._executors[name]
-        for name, watched in self._services.items():
-            if watched.handle is None:
-                watched.handle = self._new_service(name)
-        self._api.look()
-        self._looked_at_s = time.monotonic()
-        self._report = self._found()
 
     def _look_at(self, group: dict[str, Watched]) -> list[str]:
         now_s = time.monotonic()

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airavata_scheduler.actors.service import ServiceActor
 from airavata_scheduler.adapters.actor_calls.handles import SCHEDULER, ActorHandle, nudge
 from airavata_scheduler.bootstrap import Stores, resource_registry
 from airavata_scheduler.platform.domain.views import ResourceView, StorageView
 from airavata_scheduler.platform.ports.repository import Fence
-from airavata_scheduler.platform.services.registry import ResourceRegistryService
+
+if TYPE_CHECKING:
+    from airavata_scheduler.platform.services.registry import ResourceRegistryService
 
 _PROBE_PERIOD_S = 3600.0
 
 
-class ResourceRegistry(ServiceActor[ResourceRegistryService]):
+class ResourceRegistry(ServiceActor["ResourceRegistryService"]):
     """See `interfaces.ResourceRegistry`."""
 
     lease = "resource-registry"

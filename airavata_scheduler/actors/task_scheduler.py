@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airavata_scheduler.actors.gauges import SchedulerGauges
 from airavata_scheduler.actors.service import ServiceActor
@@ -14,10 +14,12 @@ from airavata_scheduler.platform.domain.messages import Program
 from airavata_scheduler.platform.domain.packed import pack_batch, unpack_reports
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.ports.repository import Fence
-from airavata_scheduler.platform.services.scheduler import TaskSchedulerService
+
+if TYPE_CHECKING:
+    from airavata_scheduler.platform.services.scheduler import TaskSchedulerService
 
 
-class TaskScheduler(ServiceActor[TaskSchedulerService]):
+class TaskScheduler(ServiceActor["TaskSchedulerService"]):
     """See `interfaces.TaskScheduler`."""
 
     lease = "task-scheduler"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from airavata_scheduler.actors.service import ServiceActor
 from airavata_scheduler.adapters.actor_calls.handles import ORCHESTRATOR, SCHEDULER, ActorHandle, nudge
@@ -11,10 +12,12 @@ from airavata_scheduler.platform.domain.messages import Directives, Hello, Welco
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.views import WorkerView
 from airavata_scheduler.platform.ports.repository import Fence
-from airavata_scheduler.platform.services.workers import WorkerLifecycleService
+
+if TYPE_CHECKING:
+    from airavata_scheduler.platform.services.workers import WorkerLifecycleService
 
 
-class WorkerLifecycle(ServiceActor[WorkerLifecycleService]):
+class WorkerLifecycle(ServiceActor["WorkerLifecycleService"]):
     """See `interfaces.WorkerLifecycle`."""
 
     lease = "worker-lifecycle"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -21,9 +22,7 @@ from airavata_scheduler.adapters.actor_calls.proxies import (
     SchedulerProxy,
     VaultProxy,
 )
-from airavata_scheduler.api.app import build_app
 from airavata_scheduler.api.services import ApiServices
-from airavata_scheduler.api.streams import build_streams_app
 from airavata_scheduler.bootstrap import (
     authorization,
     event_bus,
@@ -60,10 +59,22 @@ def api_services(home: str) -> ApiServices:
     )
 
 
-def _deployment(name: str, build: Any, home: str) -> Any:
+def _api(home: str) -> FastAPI:
+    # Imported here, as below, because the keeper and the other replica do without it.
+    from airavata_scheduler.api.app import build_app
+
+    return build_app(api_services(home))
+
+
+def _streams(home: str) -> FastAPI:
+    from airavata_scheduler.api.streams import build_streams_app
+
+    return build_streams_app(api_services(home))
+
+
+def _deployment(name: str, build: Callable[[str], FastAPI], home: str) -> Any:
     def factory() -> FastAPI:
-        app: FastAPI = build(api_services(home))
-        return app
+        return build(home)
 
     @serve.ingress(factory)
     class Replica:
@@ -101,8 +112,8 @@ class ServedApi:
         )
         serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options)
         home = str(settings.home)
-        streams = _deployment("streams", build_streams_app, home).bind()
-        api = _deployment("api", build_app, home).bind()
+        streams = _deployment("streams", _streams, home).bind()
+        api = _deployment("api", _api, home).bind()
         # Together, because each start waits for a process of its own.
         serve.run_many(
             [serve.RunTarget(streams, name="streams", route_prefix="/api/v1/stream"), serve.RunTarget(api, name="api")]

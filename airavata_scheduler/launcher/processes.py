@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import signal
@@ -94,6 +95,7 @@ class Belongings:
         return [process for process in found if process is not None]
 
 
+@functools.cache
 def boot_id() -> str:
     """The id of the current boot."""
     return (_PROC / "sys/kernel/random/boot_id").read_text().strip()

@@ -27,12 +27,16 @@ from airavata_scheduler.launcher.processes import ProcessId
 from airavata_scheduler.settings import Settings
 
 # What `ray start` itself does, minus what costs seconds or a process here: importing Serve's command line (with
-# pandas: half of the time), and the server for remote `ray://` drivers, which has no switch of its own.
+# pandas: half of the time), the server for remote `ray://` drivers, which has no switch of its own, and waiting until
+# the dashboard has written down its address, of which nothing is unknown, before anything else is started.
 _RAY_START = """
 import sys
 sys.modules["ray.serve.scripts"] = None
+from ray.experimental import internal_kv
 from ray.scripts import scripts
 scripts.get_ray_client_dependency_error = lambda: ImportError("not wanted")
+dashboard = sys.argv.pop(1)
+internal_kv._internal_kv_get = lambda *_, **__: dashboard.encode()
 sys.argv[0] = "ray"
 sys.exit(scripts.main())
 """
@@ -52,6 +56,8 @@ _MODULE = re.compile(r"^ray-dashboard-(\w+?)-\d+")
 _HELPER = re.compile(r"from multiprocessing\.(forkserver|resource_tracker) import")
 CORE = frozenset(name for _, name in _NAMES)
 _DASHBOARD = "ray.dashboard"
+#: Of the dashboard and its dozen processes, which are for people who look, and must hold up nothing that runs.
+_NICE = 19
 
 
 class RayHead:
@@ -77,7 +83,8 @@ class RayHead:
         self._remove_old_sessions()
         ports = self._choose_ports()
         processes.write_json(self._paths.ray_state, {"ports": ports})
-        return self._start([sys.executable, "-c", _RAY_START, *self._arguments(ports)])
+        address = f"{self._settings.dashboard_host}:{ports['dashboard']}"
+        return self._start([sys.executable, "-c", _RAY_START, address, *self._arguments(ports)])
 
     def record(self, limit_s: float = 10.0) -> bool:
         """Notes the processes of a head that is ready now; whether all of the core came up within `limit_s`."""
@@ -95,6 +102,8 @@ class RayHead:
         state["processes"] = [{"name": name, **process.as_json()} for name, process in sorted(found.items())]
         dashboard = found.get(_DASHBOARD)
         state["dashboard_command"] = processes.command_of(dashboard.pid) if dashboard else []
+        if dashboard:
+            _give_way(dashboard.pid)
         processes.write_json(self._paths.ray_state, state)
         return complete()
 
@@ -126,6 +135,7 @@ class RayHead:
         process = processes.identify(self._start(command))
         if process is None:
             return False
+        _give_way(process.pid)
         others = [entry for entry in state["processes"] if entry["name"] != _DASHBOARD]
         state["processes"] = [*others, {"name": _DASHBOARD, **process.as_json()}]
         processes.write_json(self._paths.ray_state, state)
@@ -204,6 +214,15 @@ class RayHead:
         sessions = sorted(self.temp_dir.glob("session_2*"), key=lambda path: path.name)
         for session in sessions[:-_KEPT_SESSIONS]:
             shutil.rmtree(session, ignore_errors=True)
+
+
+def _give_way(pid: int) -> None:
+    """Let a process and its children, also those to come, compute only when nobody else wants to."""
+    for each in (pid, *processes.descendants(pid)):
+        with contextlib.suppress(OSError):
+            # Linux sets the priority of one thread, which those that it starts inherit.
+            for thread in Path(f"/proc/{each}/task").iterdir():
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), _NICE)
 
 
 def belongings(settings: Settings) -> processes.Belongings:

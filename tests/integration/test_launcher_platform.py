@@ -113,9 +113,11 @@ def test_what_is_killed_comes_back(running: Settings, name: str) -> None:
 
 def test_a_killed_dashboard_comes_back_alone(running: Settings) -> None:
     old = _pids(running)
+    assert os.getpriority(os.PRIO_PROCESS, old["ray.dashboard"]) == 19
     os.kill(old["ray.dashboard"], signal.SIGKILL)
     assert _heals(running, "ray.dashboard", old["ray.dashboard"]), status(running.home)["problems"]
     new = _pids(running)
+    assert os.getpriority(os.PRIO_PROCESS, new["ray.dashboard"]) == 19
     alone = ("ray.gcs_server", "ray.raylet", "ray.dashboard_agent", "keeper")
     assert {name: new[name] for name in alone} == {name: old[name] for name in alone}
     url = processes.read_json(running.paths.ray_state)["dashboard_url"]

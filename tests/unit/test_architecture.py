@@ -97,6 +97,14 @@ def test_client_and_command_load_without_ray(module: str) -> None:
     assert done.returncode == 0, done.stderr or "ray was imported"
 
 
+def test_a_process_imports_only_what_its_own_service_is_made_of() -> None:
+    """Imports are most of the time until a killed actor is back; what only some need is imported where it is used."""
+    others = {"numpy", "ortools", "jwt", "limits", "cryptography", "ray"}
+    program = f"import sys, {OURS}.bootstrap; print({others} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 @pytest.mark.parametrize("path", MODULES, ids=relative)
 def test_files_and_functions_fit_in_a_head(path: Path) -> None:
     source = path.read_text()

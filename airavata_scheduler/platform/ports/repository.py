@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from airavata_scheduler.platform.domain.compile import CompiledExperiment
+from airavata_scheduler.platform.domain.compiled import CompiledExperiment
 from airavata_scheduler.platform.domain.errors import KeyReusedError
 from airavata_scheduler.platform.domain.failures import RetryPolicy
 from airavata_scheduler.platform.domain.messages import Hello, Report, StorageLocation
