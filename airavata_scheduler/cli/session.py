@@ -38,6 +38,8 @@ class Session:
     @cached_property
     def client(self) -> Client:
         """The platform, logged in to when first used."""
+        # httpx has a command line of its own, which nobody calls here; importing it takes as long as the rest of httpx.
+        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # Python's way to refuse an import
         from airavata_scheduler.client import Client
 
         client = Client(self.url, self.home)

@@ -11,7 +11,6 @@ from typing import Any
 from airavata_scheduler.client.document_files import inline_files
 from airavata_scheduler.client.errors import InvalidDocumentError, Problem
 from airavata_scheduler.client.experiment import Experiment
-from airavata_scheduler.platform.domain import document_yaml
 from airavata_scheduler.platform.domain import errors as domain_errors
 
 Document = Experiment | Mapping[str, Any] | str | Path
@@ -75,6 +74,8 @@ def _read(path: Path) -> str:
 
 def _mapping(text: str) -> dict[str, Any]:
     """What the text says, or nothing when it cannot be read: the platform says why, with the line."""
+    from airavata_scheduler.platform.domain import document_yaml  # noqa: PLC0415  (loaded when it is needed)
+
     try:
         return document_yaml.load(text)
     except domain_errors.InvalidDocumentError:

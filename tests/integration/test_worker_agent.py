@@ -1,103 +1,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from agent_place import PATIENCE_S, Place, eventually, locations, place_at
 
 from airavata_scheduler.adapters.memory.worker_channel import MemoryWorkerChannel
 from airavata_scheduler.platform.domain.failures import Cause
-from airavata_scheduler.platform.domain.messages import (
-    Batch,
-    ChannelUnavailableError,
-    Directives,
-    Extent,
-    Hello,
-    Program,
-    Report,
-    StorageLocation,
-)
+from airavata_scheduler.platform.domain.messages import Batch, ChannelUnavailableError, Directives, Report
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import TaskState
-from airavata_scheduler.worker import cgroups
-from airavata_scheduler.worker.agent import Agent
 from airavata_scheduler.worker.pool import SpawnerProcess
 from airavata_scheduler.worker.sandbox import Sandbox
-from airavata_scheduler.worker.strays import marked
-
-MODES = [None, Sandbox("plain", ("/usr/bin/setpriv", "--pdeathsig", "KILL"))]
-PATIENCE_S = 60.0
-
-
-class Place:
-    """An agent at work, and its platform."""
-
-    def __init__(self, path: Path, channel: MemoryWorkerChannel, agent: Agent) -> None:
-        self.root = path / "storage"
-        self.scratch = path / "scratch"
-        self.channel = channel
-        self.agent = agent
-        self._steps = iter(range(1, 1000))
-
-    def program(self, text: str = "", **fields: Any) -> Program:
-        step_id = next(self._steps)
-        script = {} if fields.get("command") or fields.get("python") else {"script": text}
-        fields = {"request": Capacity(), "grace_s": 0.3, "output_prefix": f"e/s{step_id}", **script, **fields}
-        return Program(step_id, "e", "s", **fields)
-
-    async def run(self, text: str = "", parameters: dict[str, Any] | None = None, **fields: Any) -> Report:
-        identities = await self.channel.submit(self.program(text, **fields), [parameters or {}])
-        async with asyncio.timeout(PATIENCE_S):
-            return (await self.channel.wait(identities))[0]
-
-    def text(self, extent: Extent | None) -> str:
-        assert extent is not None
-        data = (self.root / extent.segment).read_bytes()
-        return data[extent.offset : extent.offset + extent.length].decode()
-
-    def task_processes(self) -> list[int]:
-        token = (self.scratch / "token").read_text()
-        return marked(f"AIRAVATA_AGENT={token}.")
-
-
-@asynccontextmanager
-async def place_at(path: Path, channel: MemoryWorkerChannel | None = None, **options: Any) -> AsyncIterator[Place]:
-    (path / "storage").mkdir(exist_ok=True)
-    capacity = options.pop("capacity", Capacity(cpu=2, memory_bytes=8 << 30))
-    channel = channel or MemoryWorkerChannel(locations(path))
-    agent = Agent(channel, Hello("w", "r", "h", "n", os.getpid(), "0", capacity), path / "scratch", **options)
-    running = asyncio.create_task(agent.run())
-    place = Place(path, channel, agent)
-    try:
-        yield place
-    finally:
-        agent.stop()
-        async with asyncio.timeout(PATIENCE_S):
-            await running
-    assert place.task_processes() == []
-
-
-def locations(path: Path) -> list[StorageLocation]:
-    return [StorageLocation("default", "posix", str(path / "storage"))]
-
-
-@pytest.fixture(params=MODES, ids=["namespace", "plain"])
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    async with place_at(tmp_path, sandbox=request.param) as found:
-        yield found
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 (what it looks at has no event)
-            await asyncio.sleep(0.01)
 
 
 async def test_a_task_that_ends_well(place: Place) -> None:
@@ -147,77 +67,6 @@ async def test_the_environment_of_a_task(place: Place, monkeypatch: pytest.Monke
     assert not [line for line in lines if line.startswith(("RAY_", "PYTEST", "CUDA_"))]
 
 
-@pytest.mark.parametrize("stubborn", ["", "trap '' TERM; "])
-async def test_a_timeout_ends_also_who_ignores_it(place: Place, stubborn: str) -> None:
-    report = await place.run(f"{stubborn}sleep 1000 & while :; do sleep 0.05; done", timeout_s=0.2)
-    assert (report.state, report.cause) == (TaskState.FAILED, Cause.TIMEOUT)
-    assert place.task_processes() == []
-
-
-@pytest.mark.parametrize("fork", ["sleep 1000 &", "setsid sleep 1000 &", "setsid sh -c 'sleep 1000 & sleep 1001' &"])
-async def test_children_do_not_outlive_a_task(place: Place, fork: str) -> None:
-    report = await place.run(f"{fork}\nexec >&- 2>&-; exit 0")
-    assert report.state is TaskState.SUCCEEDED
-    assert place.task_processes() == []
-
-
-async def test_strays_of_one_task_are_ended_and_those_of_its_neighbour_are_not(tmp_path: Path) -> None:
-    async with place_at(tmp_path, capacity=Capacity(cpu=2)) as place:
-        share = Capacity(cpu=0.25)
-        long = place.program("setsid sleep 1000 & echo ready; wait", request=share)
-        neighbours = await place.channel.submit(long, [{}] * 4)
-        for identity in neighbours:
-            await place.channel.wait_running(identity)
-        before = set(place.task_processes())
-        assert (await place.run("setsid sleep 1000 &", request=share)).state is TaskState.SUCCEEDED
-        assert set(place.task_processes()) == before
-        await place.channel.direct(cancel_steps=(long.step_id,))
-        assert {report.state for report in await place.channel.wait(neighbours)} == {TaskState.CANCELED}
-
-
-def _command(process: Path) -> str:
-    try:
-        return (process / "cmdline").read_text()
-    except OSError:
-        return ""
-
-
-async def test_a_stray_without_our_mark_is_ended_once_it_is_older_than_all_that_runs(tmp_path: Path) -> None:
-    seconds = f"{1000 + os.getpid()}.5"
-
-    def hidden() -> list[Path]:
-        return [path for path in Path("/proc").glob("[0-9]*") if _command(path) == f"sleep\0{seconds}\0"]
-
-    async with place_at(tmp_path, capacity=Capacity(cpu=2)) as place:
-        share = Capacity(cpu=0.25)
-        text = f"env -i setsid sleep {seconds} & while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"
-        first = await place.channel.submit(place.program(text, request=share), [{}])
-        await eventually(lambda: len(hidden()) == 1)
-        await asyncio.sleep(0.02)  # starts are known to a hundredth of a second
-        long = place.program("sleep 1000", request=share)
-        neighbours = await place.channel.submit(long, [{}] * 4)
-        for identity in neighbours:
-            await place.channel.wait_running(identity)
-        (tmp_path / "go").touch()
-        assert [report.state for report in await place.channel.wait(first)] == [TaskState.SUCCEEDED]
-        await eventually(lambda: hidden() == [])
-        await place.channel.direct(cancel_steps=(long.step_id,))
-        assert {report.state for report in await place.channel.wait(neighbours)} == {TaskState.CANCELED}
-
-
-async def test_much_output_is_capped_with_a_notice(place: Place) -> None:
-    report = await place.run("head -c 200000000 /dev/zero | tr '\\0' x", max_output_bytes=100_000)
-    assert report.state is TaskState.SUCCEEDED
-    assert report.stdout is not None
-    assert report.stdout.truncated
-    assert report.stdout.length < 101_000
-    text = place.text(report.stdout)
-    assert text.startswith("x" * 100_000)
-    assert "max_output_bytes = 100000" in text
-    follower = await place.run("echo next")
-    assert place.text(follower.stdout) == "next\n"
-
-
 async def test_outputs_are_published_with_their_hash(place: Place) -> None:
     report = await place.run(
         'echo 42 > "$ONE"; mkdir "$TREE"; echo a > "$TREE/a"; echo \'{"x": [1, {"y": 2.5}]}\' > "$DATA"',
@@ -255,14 +104,6 @@ async def test_results_that_nobody_can_pass_on_are_refused_and_the_next_are_take
     assert (await place.run("echo '[[[7]]]'", results={"x": ("stdout", "")})).results == {"x": [[[7]]]}
 
 
-async def test_a_deep_tree_is_no_reason_to_take_no_more_tasks(place: Place) -> None:
-    deep = "i=0; while [ $i -lt 1200 ]; do mkdir d; cd d || exit 1; i=$((i+1)); done"
-    spawners = place.agent.spawner_pids()
-    assert (await place.run(deep)).state is TaskState.SUCCEEDED
-    assert (await place.run("ls -A | wc -l", results={"n": ("stdout", "")})).results == {"n": 0}
-    assert place.agent.spawner_pids() == spawners
-
-
 async def test_every_attempt_finds_an_empty_directory(place: Place) -> None:
     program = place.program("ls -A; touch left; mkdir d; ln -s / d/root")
     reports = await place.channel.wait(await place.channel.submit(program, [{}] * 20))
@@ -298,17 +139,6 @@ async def test_a_killed_spawner_has_left_nothing_when_we_go_on(tmp_path: Path, m
         await eventually(ready.exists)
         assert len(place.task_processes()) > 400
     assert left == [0]
-
-
-async def test_memory_limit(place: Place) -> None:
-    code = "import time; held = bytearray(600 << 20); held[::4096] = b'x' * len(held[::4096]); time.sleep(0.01)"
-    report = await place.run(command=("python3", "-c", code), request=Capacity(memory_bytes=200 << 20))
-    assert report.state is TaskState.FAILED
-    assert report.cause in (Cause.OUT_OF_MEMORY, Cause.EXIT_CODE)
-    facts = place.channel.hellos[0].facts
-    if "memory" in facts["cgroups"]:
-        assert report.cause is Cause.OUT_OF_MEMORY
-        assert "resources.memory" in report.message
 
 
 async def test_python_functions(place: Place, tmp_path: Path) -> None:
@@ -411,111 +241,3 @@ async def test_no_report_is_lost_when_the_channel_fails(tmp_path: Path) -> None:
         await eventually(lambda: len({identity[1] for identity in place.channel.ended}) == len(identities))
         for identity, report in place.channel.ended.items():
             assert place.text(report.stdout) == f"{identity[1]}\n"
-
-
-@asynccontextmanager
-async def small_disk(path: Path, size: str) -> AsyncIterator[Path]:
-    """A file system of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a file system")
-    path.mkdir()  # noqa: ASYNC240 - a moment
-    mount = await asyncio.create_subprocess_exec("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path))
-    if await mount.wait():
-        pytest.skip("a file system cannot be mounted here")
-    try:
-        yield path
-    finally:
-        await (await asyncio.create_subprocess_exec("umount", "--lazy", str(path))).wait()
-
-
-@pytest.mark.parametrize("place_name", ["storage", "scratch"])
-async def test_a_full_disk_is_named_and_survived(tmp_path: Path, place_name: str) -> None:
-    async with small_disk(tmp_path / place_name, "3m") as small, place_at(tmp_path) as place:
-        fields: dict[str, Any] = {"outputs": {"BIG": "big"}}
-        report = await place.run('head -c 4000000 /dev/zero > "$BIG"', **fields)
-        assert (report.state, report.cause) == (TaskState.FAILED, Cause.INFRASTRUCTURE)
-        assert "disk full" in report.message
-        assert str(small) in report.message
-        assert (await place.run('echo small > "$BIG"', **fields)).state is TaskState.SUCCEEDED
-
-
-async def test_a_sweep_goes_on_when_there_is_room_again(tmp_path: Path) -> None:
-    async with small_disk(tmp_path / "storage", "4m") as small, place_at(tmp_path) as place:
-
-        async def sweep(n: int) -> list[Report]:
-            program = place.program('echo out; echo "$X" > "$OUT"', outputs={"OUT": "out"})
-            identities = await place.channel.submit(program, [{"X": x} for x in range(n)])
-            async with asyncio.timeout(PATIENCE_S):
-                return await place.channel.wait(identities)
-
-        assert {report.state for report in await sweep(20)} == {TaskState.SUCCEEDED}
-        filling = small / "filling"
-        with filling.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while file.write(b"x" * 4096):
-                pass
-        full = await sweep(4)
-        assert {(report.state, report.cause) for report in full} == {(TaskState.FAILED, Cause.INFRASTRUCTURE)}
-        assert all(f"disk full: {small}" in report.message for report in full)
-        filling.unlink()
-        assert {report.state for report in await sweep(20)} == {TaskState.SUCCEEDED}
-
-
-async def test_ten_gigabytes_of_output_do_not_fill_the_disk(tmp_path: Path) -> None:
-    async with small_disk(tmp_path / "storage", "4g"), place_at(tmp_path) as place:
-        report = await place.run("head -c 10G /dev/zero", max_output_bytes=1_000_000)
-        assert report.state is TaskState.SUCCEEDED, report.message
-        assert report.stdout is not None
-        assert report.stdout.truncated
-        assert report.stdout.length < 1_001_000
-        assert place.text((await place.run("echo next")).stdout) == "next\n"
-
-
-LEAK = """
-held = []
-while True:
-    held.append(bytearray(8 << 20))
-    held[-1][::4096] = b"x" * len(held[-1][::4096])
-"""
-FORKS = """
-import os, time
-born = 0
-while born < 2000:
-    try:
-        pid = os.fork()
-    except OSError:
-        break
-    if not pid:
-        os.setsid()
-        time.sleep(1000)
-    born += 1
-print(born)
-"""
-
-
-async def test_a_task_that_leaks_is_ended_and_its_cause_named(place: Place) -> None:
-    report = await place.run(command=("python3", "-c", LEAK), request=Capacity(memory_bytes=150 << 20))
-    assert (report.state, report.cause) == (TaskState.FAILED, Cause.OUT_OF_MEMORY)
-    assert "resources.memory" in report.message
-    assert (await place.run("exit 0")).state is TaskState.SUCCEEDED
-
-
-@pytest.mark.parametrize("mode", MODES, ids=["namespace", "plain"])
-async def test_a_task_that_forks_without_end_finds_an_end(
-    tmp_path: Path, mode: Sandbox | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cgroups, "MOST_PIDS", 200)
-    async with place_at(tmp_path, sandbox=mode) as place:
-        await place.run("exit 0")
-        if "pids" not in place.channel.hellos[0].facts["cgroups"]:
-            pytest.skip("no group of processes may be made here")
-        report = await place.run(command=("python3", "-c", FORKS))
-        assert report.state is TaskState.SUCCEEDED
-        assert 50 < int(place.text(report.stdout)) < 200
-        assert place.task_processes() == []
-        assert (await place.run("exit 0")).state is TaskState.SUCCEEDED
-
-
-async def test_a_task_that_closes_its_output_still_ends_with_its_code(place: Place) -> None:
-    report = await place.run("echo said; exec <&- >&- 2>&-; sleep 0.2; exit 3")
-    assert (report.cause, report.exit_code) == (Cause.EXIT_CODE, 3)
-    assert place.text(report.stdout) == "said\n"

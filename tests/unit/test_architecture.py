@@ -97,6 +97,16 @@ def test_client_and_command_load_without_ray(module: str) -> None:
     assert done.returncode == 0, done.stderr or "ray was imported"
 
 
+def test_a_command_imports_only_what_it_needs(tmp_path: Path) -> None:
+    program = (
+        f"import sys; from {OURS}.cli.main import main; main(['experiment', 'list', '--json', '--home', sys.argv[1]]);"
+        "sys.exit(', '.join({'httpx', 'yaml', 'rich', 'pygments', 'pyarrow', 'pydantic_settings'} & {*sys.modules}))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.strip().endswith("httpx"), "it would have asked the platform, and loaded nothing else"
+
+
 def test_a_process_imports_only_what_its_own_service_is_made_of() -> None:
     """Imports are most of the time until a killed actor is back; what only some need is imported where it is used."""
     others = {"numpy", "ortools", "jwt", "limits", "cryptography", "ray"}
