@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from airavata_scheduler.client import Client
 from airavata_scheduler.launcher import processes
-from airavata_scheduler.launcher.ray_head import free_port
+from airavata_scheduler.launcher.ports import free_port
 from benchmarks.bare import TRUE
 from benchmarks.proc import count_files
 

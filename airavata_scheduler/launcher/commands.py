@@ -15,9 +15,10 @@ from airavata_scheduler.launcher import processes
 from airavata_scheduler.launcher.doctor import Check, doctor, joined
 from airavata_scheduler.launcher.environment import child_environment
 from airavata_scheduler.launcher.logs import open_log, tail
+from airavata_scheduler.launcher.ports import port_is_free
 from airavata_scheduler.launcher.postgres import EmbeddedPostgres
 from airavata_scheduler.launcher.processes import FileLock, ProcessId
-from airavata_scheduler.launcher.ray_head import belongings, port_is_free, process_name
+from airavata_scheduler.launcher.ray_head import belongings, process_name
 from airavata_scheduler.launcher.secrets import ensure_secrets
 from airavata_scheduler.launcher.status import status
 from airavata_scheduler.settings import Paths, Settings, SettingsError

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airavata_scheduler.launcher import processes
+from airavata_scheduler.launcher.ports import port_is_free
 from airavata_scheduler.launcher.postgres import EmbeddedPostgres, PostgresError, find_binaries
-from airavata_scheduler.launcher.ray_head import port_is_free
 from airavata_scheduler.launcher.secrets import loose_secrets
 from airavata_scheduler.settings import Paths, Settings, SettingsError
 

@@ -13,7 +13,8 @@ from airavata_scheduler.settings import Settings
 # nobody. What it counts about itself, in each of our processes, it counts less often: on an idle platform that was most
 # of what happened. Serve calls our code, which does not block, in its own event loop, instead of handing each request
 # from thread to thread, and its proxy calls by gRPC (with Ray's token), which costs less than calls of actors. Serve
-# replaces a proxy that has failed three looks in a row, dead or not, and looks every ten seconds unless told otherwise.
+# replaces a proxy that has failed three looks in a row, dead or not, and looks every ten seconds unless told otherwise;
+# its proxy shares the port with the supervisor, which keeps it.
 _RAY = {
     "RAY_AUTH_MODE": "token",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -35,6 +36,7 @@ _RAY = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "100",
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
+    "SERVE_SOCKET_REUSE_PORT_ENABLED": "1",
 }
 # Without compiled files each of a dozen Python processes would compile Ray again: a start of 30 s instead of 8.
 _DROPPED = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONSTARTUP", "PYTHONINSPECT", "RAY_ADDRESS", "DATABASE_URL"})

@@ -90,8 +90,7 @@ class EmbeddedPostgres:
 
     def ready(self) -> bool:
         """Whether the server accepts connections (it says so in its pid file, so no driver is needed)."""
-        lines = self._pid_file()
-        return len(lines) > _STATE_LINE and lines[_STATE_LINE].strip() == "ready" and self.process() is not None
+        return self._state() == "ready" and self.process() is not None
 
     def start(self, limit_s: float = 60.0) -> str:
         """Starts the server, or adopts the one that runs; returns its DSN once it accepts connections.
@@ -101,12 +100,14 @@ class EmbeddedPostgres:
         """
         if not (self.data_dir / "PG_VERSION").exists():
             self._initialise()
-        adopted = self.process()
-        if adopted is not None and self._becomes_ready(adopted, limit_s):
+        process = self.process()
+        if process is not None and self._becomes_ready(process, limit_s):
             return self._announce()
-        process = self._spawn()  # also when the adopted one was about to die
-        if self._becomes_ready(process, limit_s):
-            return self._announce()
+        # One that still recovers is left alone, for the next call to adopt: the next one would begin at the beginning.
+        if process is None or not process.alive() or self._state() != "starting":
+            process = self._spawn()
+            if self._becomes_ready(process, limit_s):
+                return self._announce()
         state = f"did not accept connections within {limit_s:g} s" if process.alive() else "ended during its start"
         raise PostgresError(f"PostgreSQL {state}; the end of {self._log}:\n{tail(self._log)}")
 
@@ -226,6 +227,11 @@ class EmbeddedPostgres:
     def _servers(self) -> list[ProcessId]:
         found = (processes.identify(pid) for pid in self._server_pids())
         return [process for process in found if process is not None]
+
+    def _state(self) -> str:
+        """`starting`, `ready` or `stopping`, as it says itself."""
+        lines = self._pid_file()
+        return lines[_STATE_LINE].strip() if len(lines) > _STATE_LINE else ""
 
     def _pid_file(self) -> list[str]:
         try:

@@ -11,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any
 from airavata_scheduler.launcher import processes
 from airavata_scheduler.launcher.environment import child_environment
 from airavata_scheduler.launcher.logs import open_log
+from airavata_scheduler.launcher.ports import free_port, port_is_free
 from airavata_scheduler.launcher.processes import ProcessId
 from airavata_scheduler.settings import Settings
 
@@ -43,7 +42,6 @@ sys.exit(scripts.main())
 LOG_NAME = "ray_head.log"
 _SESSION_PATH_BYTES = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 _SOCKET_PATH_LIMIT_BYTES = 107
-_PORTS = range(20_000, 32_000)
 _KEPT_SESSIONS = 2
 _NAMES = (
     (re.compile(r"/gcs_server( |$)"), "ray.gcs_server"),
@@ -262,21 +260,3 @@ def process_name(pid: int) -> str:
         return f"ray.dashboard.{module[1]}"
     helper = _HELPER.search(command)
     return f"ray.dashboard.{helper[1]}" if helper else ""
-
-
-def port_is_free(port: int, host: str = "") -> bool:
-    """Whether a TCP port can be bound now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe, contextlib.suppress(OSError, OverflowError):
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
-        return True
-    return False
-
-
-def free_port(exclude: set[int]) -> int:
-    """A free port below those that the kernel gives to outgoing connections, which could take it before it is bound."""
-    for port in random.sample(_PORTS, 200):
-        if port not in exclude and port_is_free(port):
-            return port
-    raise OSError(f"no free TCP port found between {_PORTS.start} and {_PORTS.stop}: set ray_port and dashboard_port")

@@ -15,6 +15,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from airavata_scheduler.launcher.backoff import Backoff
 from airavata_scheduler.launcher.environment import child_environment
 from airavata_scheduler.launcher.keeper_process import KeeperProcess
 from airavata_scheduler.launcher.logs import open_log, structured_logger, tail
+from airavata_scheduler.launcher.ports import keep_port
 from airavata_scheduler.launcher.postgres import EmbeddedPostgres, PostgresError
 from airavata_scheduler.launcher.processes import FileLock, ProcessId
 from airavata_scheduler.launcher.ray_head import RayHead, belongings
@@ -66,6 +68,7 @@ class Supervisor:
         self._problems: dict[str, str] = {}
         self._waits = {name: Backoff() for name in ("postgres", "migrate", "ray", "dashboard", "keeper")}
         self._postgres_process: ProcessId | None = None
+        self._http_port: socket.socket | None = None
         self._written: object = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -93,6 +96,7 @@ class Supervisor:
         """One look at everything, in the order of dependence."""
         awaited = {self._starter, self._keeper.process.pid if self._keeper.process else None}
         self._exits |= {pid: code for pid, code in processes.reap_children().items() if pid in awaited}
+        self._keep_http_port()
         self._keep_ray()
         if self._keep_postgres() and self._keep_schema() and self._ray_ready():
             self._keep_keeper()
@@ -100,6 +104,18 @@ class Supervisor:
 
     # -- what is kept
     # --------------------------------------------------------------------------------------------------------
+
+    def _keep_http_port(self) -> None:
+        """The API's port is nobody's while its proxy is started again, and each process of Ray takes a free one."""
+        if self._http_port is not None or not self._own_ray:
+            return
+        host, port = self._settings.http_host, self._settings.http_port
+        try:
+            self._http_port = keep_port(port, host)
+        except OSError as error:
+            self._problems["http"] = f"http_port {port} on {host} cannot be had ({error.strerror}): end who uses it"
+        else:
+            self._problems.pop("http", None)
 
     def _keep_postgres(self) -> bool:
         if not self._own_postgres:

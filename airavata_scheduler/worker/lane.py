@@ -30,6 +30,7 @@ Task = tuple[int, int, int, dict[str, Any]]
 #: A task that runs longer than this is reported as running.
 ANNOUNCE_S = 0.05
 CURB_S = 0.1
+_NO_ROOM_FOR_A_PROCESS = frozenset({errno.EAGAIN, errno.ENOMEM})
 _RESET = [signal.SIGPIPE, signal.SIGXFSZ]
 
 
@@ -82,6 +83,9 @@ class Lane:
             try:
                 self._start(task, gpus)
             except OSError as error:
+                if error.errno in _NO_ROOM_FOR_A_PROCESS:
+                    self._give_up("infrastructure", f"no process could be started: {error.strerror}; it is tried again")
+                    continue
                 place = fullest(self.host.segment_root, self.host.directory)
                 self._give_up(*describe_storage_error(error, place))
 
@@ -143,7 +147,7 @@ class Lane:
             )
         except (OSError, ValueError) as error:
             reason = recipe.explain(error, environment) if isinstance(error, OSError) else f"{argv[0]!r}: {error}"
-            lacking = isinstance(error, OSError) and error.errno in {errno.EAGAIN, errno.ENOMEM}
+            lacking = isinstance(error, OSError) and error.errno in _NO_ROOM_FOR_A_PROCESS
             self._give_up("infrastructure" if lacking else "environment", reason)
             return
         finally:

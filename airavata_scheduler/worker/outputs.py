@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,10 +57,15 @@ def collect(
 
 
 def require_outputs(directory: str, outputs: Mapping[str, str]) -> None:
-    """Raise CollectError if a declared output is not there."""
+    """Raise CollectError if a declared output is not there, or is what has no end or waits for somebody when read."""
     for name, path in outputs.items():
-        if not os.path.exists(os.path.join(directory, path)):
-            raise CollectError("missing_output", _missing_message(directory, name, path))
+        try:
+            mode = os.stat(os.path.join(directory, path)).st_mode
+        except OSError:
+            raise CollectError("missing_output", _missing_message(directory, name, path)) from None
+        if not _is_kept(mode):
+            told = f"declared output {name} = {path} is neither a file nor a directory; nothing else can be kept"
+            raise CollectError("missing_output", told)
 
 
 def collected_size_bytes(directory: str, outputs: Mapping[str, str], enough: int) -> int:
@@ -112,6 +118,10 @@ def free_bytes(path: str) -> int:
     """What an ordinary user may still write at ``path``."""
     found = os.statvfs(path)
     return found.f_bavail * found.f_frsize
+
+
+def _is_kept(mode: int) -> bool:
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def _missing_message(directory: str, name: str, path: str) -> str:
@@ -188,7 +198,7 @@ def _tree_digest(top: str) -> tuple[int, str]:
 def _sync_tree(top: str) -> None:
     for directory, _, names in os.walk(top):
         for path in (directory, *(os.path.join(directory, name) for name in names)):
-            if not os.path.islink(path):
+            if _is_kept(os.lstat(path).st_mode):
                 _sync(path)
 
 

@@ -81,7 +81,7 @@ class Session:
         self._welcome = welcome
         self._settings = settings
         self._fsync = fsync
-        self._spawners = Spawners(settings, hello.capacity, self._received, self._spawner_died)
+        self._spawners = Spawners(settings, hello.capacity, self._received, self._spawner_died, self._fail)
         self._dispatcher = Dispatcher(hello.capacity, settings.gpu_ids, self._spawners.count)
         self._reporter = Reporter(channel, welcome.worker_id, self._dispatcher.patience_s)
         self._collecting: dict[asyncio.Future[None], Identity] = {}
@@ -137,14 +137,17 @@ class Session:
         if not self._ending.done():
             self._ending.set_result(ending)
 
+    def _fail(self, error: Exception) -> None:
+        if not self._ending.done():
+            self._ending.set_exception(error)
+
     async def _guarded(self, loop: Callable[[], Awaitable[None]]) -> None:
         try:
             await loop()
         except WorkerGoneError:
             self._end(Ending.LOST)
         except Exception as error:  # noqa: BLE001 (handed to whoever waits for the session)
-            if not self._ending.done():
-                self._ending.set_exception(error)
+            self._fail(error)
 
     # ----------------------------------------------------------------------------------------------------------- loops
 
@@ -293,12 +296,7 @@ class Session:
     def _spawner_died(self, spawner: int, message: str) -> None:
         for identity, gpus in self._dispatcher.lose_spawner(spawner):
             self._reporter.add(failed_report(identity, Cause.INFRASTRUCTURE, message, gpus))
-        try:
-            self._spawners.restart(spawner)
-        except RuntimeError as error:
-            if not self._ending.done():
-                self._ending.set_exception(error)
-            return
+        self._spawners.restart(spawner)
         self._place()
 
     def _collect(self, report: Report, program: dict[str, Any], directory: str) -> None:

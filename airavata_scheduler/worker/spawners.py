@@ -34,7 +34,11 @@ class SpawnerSettings:
 
 
 class Spawners:
-    """``received`` gets messages, ``died`` the number of a spawner that is gone and a sentence about it."""
+    """``received`` gets messages, ``died`` the number of a spawner that is gone and a sentence about it.
+
+    ``failed`` hears of an error of theirs, and of a spawner that cannot be replaced: callbacks of an event loop have
+    nobody else to tell, and a worker that went on would hold tasks that nobody runs.
+    """
 
     def __init__(
         self,
@@ -42,12 +46,14 @@ class Spawners:
         capacity: Capacity,
         received: Callable[[list[Any]], None],
         died: Callable[[int, str], None],
+        failed: Callable[[Exception], None],
     ) -> None:
         self.slots = max(1, math.ceil(capacity.cpu))
         self.count = min(self.slots, os.cpu_count() or 1, _MOST_SPAWNERS)
         self._settings = settings
         self._received = received
         self._died = died
+        self._failed = failed
         self._processes: dict[int, SpawnerProcess] = {}
         self._generation = 0
         self._quick_deaths = 0
@@ -58,7 +64,7 @@ class Spawners:
             self._start(index)
 
     def restart(self, index: int) -> None:
-        """Replace a dead one. Raises RuntimeError when they die as fast as they are started."""
+        """Replace a dead one. OSError if it cannot be started, RuntimeError if they die as fast as they are started."""
         quick = time.monotonic() < self._started_at + _QUICK_S
         self._quick_deaths = self._quick_deaths + 1 if quick else 0
         if self._quick_deaths >= _MOST_QUICK_DEATHS:
@@ -99,9 +105,20 @@ class Spawners:
     def _start(self, index: int) -> None:
         self._generation += 1
         self._started_at = time.monotonic()
-        process = SpawnerProcess(self._settings.sandbox, self._received, lambda: self._lost(index))
+        process = SpawnerProcess(
+            self._settings.sandbox, self._heeded(self._received), self._heeded(lambda: self._lost(index))
+        )
         self._processes[index] = process
         process.send([("configure", self._message(index))])
+
+    def _heeded(self, callback: Callable[..., None]) -> Callable[..., None]:
+        def called(*arguments: Any) -> None:
+            try:
+                callback(*arguments)
+            except Exception as error:  # noqa: BLE001 (handed to whoever waits for the session)
+                self._failed(error)
+
+        return called
 
     def _lost(self, index: int) -> None:
         pid = self._processes[index].pid

@@ -59,7 +59,11 @@ class Workdir:
         """Hand the directory with its contents over to somebody else, and start with a new one."""
         os.rename(self.path, path)
         self._drop()
-        self._make()
+        try:
+            self._make()
+        except OSError:  # without room the contents would be nobody's; here the next attempt removes them
+            os.rename(path, self.path)
+            raise
 
     def _drop(self) -> None:
         if self.fd >= 0:

@@ -469,3 +469,15 @@ async def test_a_program_is_known_by_its_latest_run_that_succeeded(world: World)
     programs = [ProgramTemplate(command=("true",)).to_json(), other.to_json(), ProgramTemplate().to_json()]
     assert await world.tasks.forerunners("default", programs) == [a, None, None]
     assert await world.tasks.forerunners("elsewhere", programs) == [None, None, None]
+
+
+async def test_the_resource_of_a_worker_is_known_after_its_lease(world: World) -> None:
+    await world.end_lease(world.worker)
+    assert await world.tasks.resource_of(world.worker) == "local"
+    assert await world.tasks.resource_of(10**6) == ""
+
+
+async def test_a_submission_that_is_stored_again_is_the_same_one(world: World) -> None:
+    """The answer to a commit may be lost, and then the whole transaction is tried again."""
+    ids = await world.submit("e", step(0, 3))
+    assert await world.submit("e", step(0, 3)) == ids

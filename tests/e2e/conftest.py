@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from airavata_scheduler.client import ApiError, Client
-from airavata_scheduler.launcher.ray_head import free_port
+from airavata_scheduler.launcher.ports import free_port
 from airavata_scheduler.launcher.status import status
 from airavata_scheduler.worker import spawner
 

@@ -142,3 +142,19 @@ def test_a_server_that_cannot_start_says_why(paths: Paths) -> None:
     (server.data_dir / "postgresql.conf").write_text("no_such_setting = 1\n")
     with pytest.raises(PostgresError, match="no_such_setting"):
         server.start()
+
+
+def test_a_server_that_still_recovers_is_left_alone(paths: Paths) -> None:
+    server = EmbeddedPostgres(paths)
+    server.start()
+    process = server.process()
+    pid_file = server.data_dir / "postmaster.pid"
+    ready = pid_file.read_text()
+    pid_file.write_text(ready.replace("ready   ", "starting"))
+    with pytest.raises(PostgresError, match="did not accept connections within"):
+        server.start(limit_s=0.2)
+    assert process is not None
+    assert process.alive()
+    pid_file.write_text(ready)
+    server.start()
+    assert server.process() == process

@@ -17,7 +17,8 @@ import pytest
 
 from airavata_scheduler.launcher import processes
 from airavata_scheduler.launcher.commands import LaunchError, doctor, down, status, up
-from airavata_scheduler.launcher.ray_head import belongings, free_port
+from airavata_scheduler.launcher.ports import free_port
+from airavata_scheduler.launcher.ray_head import belongings
 from airavata_scheduler.settings import Settings
 
 pytestmark = pytest.mark.timeout(300)
@@ -37,6 +38,7 @@ class Api(BaseHTTPRequestHandler):
 
 settings = Settings.from_run(sys.argv[2])
 assert os.environ["RAY_ADDRESS"]
+ThreadingHTTPServer.allow_reuse_port = True  # as Serve does
 server = ThreadingHTTPServer((settings.http_host, settings.http_port), Api)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 me = {"name": "keeper", "role": "supervisor", "pid": os.getpid()}
@@ -129,6 +131,15 @@ def test_a_killed_dashboard_comes_back_alone(running: Settings) -> None:
         return False
 
     assert processes.wait_until(answers, _HEALED_S, step_s=0.2)
+
+
+def test_the_port_of_the_api_is_nobody_elses_while_its_server_is_away(running: Settings) -> None:
+    old = _pids(running)["api"]
+    os.kill(old, signal.SIGKILL)
+    assert processes.wait_until(lambda: processes.identify(old) is None, 10.0)
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind((running.http_host, running.http_port))
+    assert _heals(running, "keeper", old), status(running.home)["problems"]
 
 
 def test_a_keeper_that_hangs_is_replaced(running: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -284,3 +285,20 @@ async def test_platform_views_sum_live_workers(stage: Stage) -> None:
     assert (await stage.queries.resource("local")).state == "down"
     assert await stage.queries.workers() == []
     assert len(await stage.queries.workers(ended=True)) == 1
+
+
+async def test_what_is_given_back_during_a_cancel_is_canceled_as_well(stage: Stage) -> None:
+    (a,) = await stage.submit("e1", step(0, 2))
+    await stage.put(a, [0, 1], S.ASSIGNED, worker=1)
+    async with stage.engine.connect() as worker:
+        await worker.execute(sa.text("UPDATE tasks SET state = 1, worker_id = NULL WHERE index = 0"))
+        cancel = asyncio.create_task(PostgresExperimentStore(stage.engine).cancel("e1", "enough"))
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        async with asyncio.timeout(30):
+            while not (await stage.run(waiting))[0][0]:  # noqa: ASYNC110 - what it looks at has no event
+                await asyncio.sleep(0.01)
+        await worker.commit()
+        assert await cancel == (ExperimentState.CANCELED, [1])
+    assert {row[0] for row in await stage.run("SELECT state FROM tasks")} == {int(S.CANCELED)}

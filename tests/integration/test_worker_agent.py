@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ from airavata_scheduler.platform.domain.failures import Cause
 from airavata_scheduler.platform.domain.messages import Batch, ChannelUnavailableError, Directives, Report
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import TaskState
+from airavata_scheduler.worker import pool
 from airavata_scheduler.worker.pool import SpawnerProcess
 from airavata_scheduler.worker.sandbox import Sandbox
 
@@ -241,3 +243,24 @@ async def test_no_report_is_lost_when_the_channel_fails(tmp_path: Path) -> None:
         await eventually(lambda: len({identity[1] for identity in place.channel.ended}) == len(identities))
         for identity, report in place.channel.ended.items():
             assert place.text(report.stdout) == f"{identity[1]}\n"
+
+
+async def test_a_spawner_that_cannot_be_replaced_ends_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise its slots would be given tasks that nobody runs."""
+
+    def fail(_: str) -> None:
+        raise OSError(errno.EAGAIN, "no room for another process")
+
+    async def work() -> None:
+        async with place_at(tmp_path) as place:
+            identities = await place.channel.submit(place.program("sleep 1000"), [{}])
+            await place.channel.wait_running(identities[0])
+            monkeypatch.setattr(pool, "start_spawner", fail)
+            for pid in place.agent.spawner_pids():
+                os.kill(pid, signal.SIGKILL)
+            await eventually(lambda: place.agent.spawner_pids() == [])
+
+    with pytest.raises(OSError, match="no room for another process"):
+        await work()

@@ -217,3 +217,18 @@ async def test_a_task_that_closes_its_output_still_ends_with_its_code(place: Pla
     report = await place.run("echo said; exec <&- >&- 2>&-; sleep 0.2; exit 3")
     assert (report.cause, report.exit_code) == (Cause.EXIT_CODE, 3)
     assert place.text(report.stdout) == "said\n"
+
+
+@pytest.mark.parametrize("make", ['mkfifo "$OUT"', 'ln -s /dev/zero "$OUT"'], ids=["pipe", "device"])
+async def test_an_output_that_has_no_end_is_refused_and_the_next_task_runs(place: Place, make: str) -> None:
+    outputs = {"OUT": "out.json"}
+    report = await place.run(make, outputs=outputs, results={"x": ("OUT", "")})
+    assert (report.state, report.cause) == (TaskState.FAILED, Cause.MISSING_OUTPUT)
+    assert "OUT = out.json is neither a file nor a directory" in report.message
+    assert (await place.run('echo 1 > "$OUT"', outputs=outputs)).state is TaskState.SUCCEEDED
+
+
+async def test_a_pipe_inside_a_directory_keeps_nobody_waiting(tmp_path: Path) -> None:
+    async with place_at(tmp_path, fsync=True) as place:
+        report = await place.run('mkdir "$D"; mkfifo "$D/pipe"; echo 1 > "$D/file"', outputs={"D": "d"})
+        assert report.state is TaskState.SUCCEEDED, report.message

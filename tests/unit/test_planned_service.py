@@ -381,3 +381,28 @@ async def test_a_program_that_ran_before_is_planned_with_what_that_run_showed() 
         await bench.end(await bench.claim(), 8.0)
         await bench.look()
     assert (await bench.explained(step_id))["runtime_on"]["local"]["mean_s"] > 5.0
+
+
+async def test_a_report_before_the_first_look_is_charged_as_any_other() -> None:
+    bench = await Bench().open()
+    bench.set("local", price_per_hour=3600.0)
+    await bench.submit("e", 8)
+    ended = await bench.looked("local")
+    await bench.restart()
+    report = asyncio.create_task(bench.end(ended, wall_s=10.0))
+    await asyncio.sleep(0)
+    assert not report.done()
+    await bench.look()
+    await report
+    assert bench.cost("e") == pytest.approx(40.0)
+
+
+async def test_a_report_of_a_worker_whose_lease_is_past_is_charged_as_any_other() -> None:
+    bench = await Bench().open()
+    bench.set("local", price_per_hour=3600.0)
+    await bench.submit("e", 8)
+    ended = await bench.looked("local")
+    bench.database.workers[bench.worker_of["local"]].lease_until = 0.0
+    await bench.look()
+    await bench.end(ended, wall_s=10.0)
+    assert bench.cost("e") == pytest.approx(40.0)

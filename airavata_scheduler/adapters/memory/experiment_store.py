@@ -25,6 +25,8 @@ class MemoryExperimentStore:
     async def insert(self, new: NewExperiment) -> tuple[str, bool]:
         """Experiment and steps, whatever the number of tasks."""
         database = self._database
+        if new.id in database.experiments:
+            return new.id, True
         if new.idempotency_key is not None:
             for known in database.experiments.values():
                 if (known.new.owner, known.new.idempotency_key) == (new.owner, new.idempotency_key):

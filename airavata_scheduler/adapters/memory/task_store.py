@@ -167,6 +167,11 @@ class MemoryTaskStore:
             *sorted(_assign(step, index, worker_id) for step, fresh in from_range for index in fresh),
         ]
 
+    async def resource_of(self, worker_id: int) -> str:
+        """Of a worker of whatever state."""
+        worker = self._database.workers.get(worker_id)
+        return worker.hello.resource if worker else ""
+
     async def give_back(self, worker_id: int, held: Sequence[TaskKey]) -> int:
         """What never started is given back, and what was canceled is let go; what runs, the worker would hold."""
         kept, count = set(held), 0

@@ -19,7 +19,9 @@ from airavata_scheduler.platform.domain.events import Event
 from airavata_scheduler.platform.domain.states import FINISHED, ExperimentState, TaskState
 from airavata_scheduler.platform.ports.repository import Fence, NewExperiment
 
-_KNOWN_KEY = sa.text("SELECT id, request_digest FROM experiments WHERE owner = :owner AND idempotency_key = :key")
+_KNOWN = sa.text("""
+SELECT id, request_digest FROM experiments WHERE id = :id OR (owner = :owner AND idempotency_key = :key)
+""")
 _INSERT = sa.text("""
 INSERT INTO experiments (id, name, description, project, owner, status, tags, priority, deadline, hard_deadline, budget,
                          objective, document, idempotency_key, request_digest, derived_from, submitted_at)
@@ -114,15 +116,14 @@ class PostgresExperimentStore:
 
     async def insert(self, new: NewExperiment) -> tuple[str, bool]:
         """Experiment, steps and counts in four statements, whatever the number of tasks."""
+        which = {"id": new.id, "owner": new.owner, "key": new.idempotency_key}
 
         async def work(connection: AsyncConnection) -> tuple[str, bool]:
-            if new.idempotency_key is not None:
-                known = await connection.execute(_KNOWN_KEY, {"owner": new.owner, "key": new.idempotency_key})
-                if (row := known.first()) is not None:
-                    return new.replay_of(*row), False
+            if (row := (await connection.execute(_KNOWN, which)).first()) is not None:
+                # Our own, if the answer to the commit of an earlier try was lost.
+                return (new.id, True) if row.id == new.id else (new.replay_of(*row), False)
             if (await connection.execute(_INSERT, _experiment_values(new))).first() is None:
-                known = await connection.execute(_KNOWN_KEY, {"owner": new.owner, "key": new.idempotency_key})
-                return new.replay_of(*known.one()), False
+                return new.replay_of(*(await connection.execute(_KNOWN, which)).one()), False
             ids = list((await connection.execute(_STEP_IDS, {"n": len(new.compiled.steps)})).scalars())
             steps = Jsonb(_step_values(new, ids))
             await connection.execute(_INSERT_STEPS, {"experiment": new.id, "steps": steps})
@@ -203,8 +204,9 @@ class PostgresExperimentStore:
                 return now, []
             await _set_status(connection, experiment, ExperimentState.CANCELED, reason)
             await connection.execute(_CANCEL_REST, {"id": experiment})
-            await connection.execute(_CANCEL_READY, {"id": experiment})
+            # In this order: what a worker gives back meanwhile goes from active to ready, and never the other way.
             workers = set((await connection.execute(_CANCEL_ACTIVE, {"id": experiment})).scalars())
+            await connection.execute(_CANCEL_READY, {"id": experiment})
             await append(connection, [Event("experiment.canceled", experiment, project, {"reason": reason})])
             return ExperimentState.CANCELED, sorted(workers)
 

@@ -62,6 +62,7 @@ SELECT w.id, w.name, w.resource_id, r.name AS resource, w.capacity, w.state = 'd
 FROM workers w JOIN resources r ON r.id = w.resource_id
 WHERE w.state IN ('live', 'draining') AND w.lease_until > clock_timestamp() ORDER BY w.id
 """)
+_RESOURCE_OF = sa.text("SELECT r.name FROM workers w JOIN resources r ON r.id = w.resource_id WHERE w.id = :worker")
 _RESOURCES = sa.text("""
 SELECT id, name, enabled, price_per_hour, gpu_price_per_hour, speed, labels, bandwidth_bytes_per_s,
   egress_price_per_gb, queue_waits
@@ -257,6 +258,14 @@ class PostgresTaskStore:
                 ranges = await connection.execute(_CLAIM_RANGE, _claim_values(worker_id, left))
                 claimed += [(step_id, i, 1) for step_id, first, past in ranges for i in range(first, past)]
             return claimed
+
+        return await transaction(self._engine, work)
+
+    async def resource_of(self, worker_id: int) -> str:
+        """For the rare worker that no planning state lists."""
+
+        async def work(connection: AsyncConnection) -> str:
+            return str((await connection.execute(_RESOURCE_OF, {"worker": worker_id})).scalar() or "")
 
         return await transaction(self._engine, work)
 

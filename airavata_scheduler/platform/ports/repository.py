@@ -249,6 +249,10 @@ class TaskStore(Protocol):
         """Replace what was seen of the queue waits of these resources, by name."""
         ...
 
+    async def resource_of(self, worker_id: int) -> str:
+        """Name of the resource that a worker, of whatever state, belongs to; empty if there is no such worker."""
+        ...
+
     async def give_back(self, worker_id: int, held: Sequence[TaskKey]) -> int:
         """Take back tasks assigned to the worker that it does not hold, because the answer to a claim got lost.
 

@@ -86,6 +86,7 @@ class TaskSchedulerService:
         self._experience = Experience()
         self._book = Book(typical_s=self._experience.typical_s)
         self._charges: dict[str, Charge] = {}
+        self._looked = asyncio.Event()
         self._requests: dict[int, Capacity] = {}
         self._dirty = asyncio.Event()
         self._planned = asyncio.Event()
@@ -129,6 +130,7 @@ class TaskSchedulerService:
         reads = bytes_read(known, self._experience)
         self._book.spending = self._spending(state, known, estimates, reads)
         self._charges = charges(state.resources, reads)
+        self._looked.set()
         self._last_starts = last_starts(state, known, estimates)
         self._behind_s = state.now - self._clock.monotonic()
         self._requests = planned_requests(state, known, estimates)
@@ -369,11 +371,15 @@ class TaskSchedulerService:
         return path if path is not None else key
 
     async def report(self, worker_id: int, reports: Sequence[Report]) -> list[TaskKey]:
-        """Record what became of attempts; see `ports.worker_channel`."""
+        """Record what became of attempts; see `ports.worker_channel`.
+
+        Waits for the first look, without which prices are unknown. Who reports may be a worker whose lease is past.
+        """
+        await self._looked.wait()
         known = await self._steps.get({report.step_id for report in reports})
         valid = [report for report in reports if report.step_id in known]
         worker = self._book.workers.get(worker_id)
-        resource = worker.resource if worker else ""
+        resource = worker.resource if worker else await self._store.resource_of(worker_id)
         outcome = await self._store.report(
             worker_id,
             valid,
