@@ -134,15 +134,19 @@ def require_matplotlib() -> None:
 def _figures(found: Mapping[str, Any]) -> dict[str, Any]:
     budget, deadline = found.get("budget"), found.get("deadline")
     cost = f"{found['cost']:.4g}" + ("" if budget is None else f" of a budget of {budget:.6g}")
-    placed = found["placed"] if found["unplaced"] else None
+    placed, unplaced = found["placed"], found["unplaced"]
+    finish = _range(found, "finish_s", "finish_low_s", "finish_high_s")
+    if unplaced:
+        finish = f"{finish} for the {placed} tasks with a place" if placed else "never, as things are"
+    risk = "that tasks without a place miss" if unplaced else f"risk {found['deadline_risk']:.0%}"
     return {
-        "expected finish": _range(found, "finish_s", "finish_low_s", "finish_high_s"),
-        "at": moment(found["finish_at"]) if found["finish_at"] else None,
+        "expected finish": finish,
+        "at": moment(found["finish_at"]) if found["finish_at"] and not unplaced else None,
         "expected cost": cost,
         "data to move": size(found["moved_bytes"]),
-        "deadline": None if deadline is None else f"{moment(deadline)}, risk {found['deadline_risk']:.0%}",
+        "deadline": None if deadline is None else f"{moment(deadline)}, {risk}",
         "resources": found["resources"],
-        "planned": f"{placed} tasks; {found['unplaced']} have no place" if placed is not None else None,
+        "planned": f"{placed} tasks; {unplaced} have no place" if unplaced else None,
     }
 
 

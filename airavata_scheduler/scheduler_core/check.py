@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from math import isfinite
+from typing import Any
 
 from .errors import SnapshotError
-from .snapshot import Estimate, Experiment, Limits, Link, Resource, Snapshot, TaskGroup, WorkerOffer
+from .snapshot import Estimate, Experiment, Limits, Link, Resource, Snapshot, TaskGroup, Weights, WorkerOffer
+
+_MOST_TASKS = 10**12
+_HIGHEST_PRIORITY = 10**6
+_PAIR = 2
 
 
 def check(snapshot: Snapshot, now: float, limits: Limits) -> None:
@@ -14,6 +20,7 @@ def check(snapshot: Snapshot, now: float, limits: Limits) -> None:
     _finite("now", now)
     _limits(limits)
     _amount("arrivals_per_s", snapshot.arrivals_per_s)
+    _previous(snapshot.previous)
     _unique("experiments", [e.key for e in snapshot.experiments])
     _unique("groups", [g.key for g in snapshot.groups])
     _unique("resources", [r.name for r in snapshot.resources])
@@ -50,6 +57,11 @@ def _limits(limits: Limits) -> None:
 
 
 def _experiment(path: str, experiment: Experiment) -> None:
+    if not isinstance(experiment.weights, Weights):
+        raise SnapshotError(f"{path}.weights", experiment.weights, "give Weights")
+    _priority(f"{path}.priority", experiment.priority)
+    for name in ("allow", "deny"):
+        _names(f"{path}.{name}", getattr(experiment, name))
     for name in ("time", "cost", "deadline", "locality", "seconds_per_money"):
         _amount(f"{path}.weights.{name}", getattr(experiment.weights, name))
     if experiment.deadline_at_s is not None:
@@ -62,16 +74,13 @@ def _experiment(path: str, experiment: Experiment) -> None:
 def _group(path: str, group: TaskGroup, experiments: set[str]) -> None:
     if group.experiment not in experiments:
         raise SnapshotError(f"{path}.experiment", group.experiment, "add an experiment of that key to the snapshot")
+    _kinds(path, group)
     _vector(f"{path}.request", group.request)
     _vector(f"{path}.inputs", group.inputs)
     _estimate(f"{path}.runtime", group.runtime)
     for name, estimate in group.runtime_on.items():
         _estimate(f"{path}.runtime_on[{name!r}]", estimate)
-    for name, running in group.n_running.items():
-        _count(f"{path}.n_running[{name!r}]", running)
-    for name, ends in group.running_left_s.items():
-        for i, left in enumerate(ends):
-            _amount(f"{path}.running_left_s[{name!r}][{i}]", left)
+    _running(path, group)
     for name in ("n_ready", "n_blocked", "nodes"):
         _count(f"{path}.{name}", getattr(group, name))
     _positive(f"{path}.nodes", group.nodes)
@@ -85,14 +94,31 @@ def _group(path: str, group: TaskGroup, experiments: set[str]) -> None:
         _rate(f"{path}.failure_on[{name!r}]", rate)
 
 
+def _kinds(path: str, group: TaskGroup) -> None:
+    _priority(f"{path}.priority", group.priority)
+    for name in ("labels", "avoid", "after"):
+        _names(f"{path}.{name}", getattr(group, name))
+    for name in ("runtime_on", "failure_on", "n_running", "running_left_s"):
+        _mapping(f"{path}.{name}", getattr(group, name))
+
+
+def _running(path: str, group: TaskGroup) -> None:
+    for name, running in group.n_running.items():
+        _count(f"{path}.n_running[{name!r}]", running)
+    for name, ends in group.running_left_s.items():
+        if not isinstance(ends, Sequence):
+            raise SnapshotError(f"{path}.running_left_s[{name!r}]", ends, "give the seconds left of each running task")
+        for i, left in enumerate(ends):
+            _amount(f"{path}.running_left_s[{name!r}][{i}]", left)
+
+
 def _resource(path: str, resource: Resource) -> None:
     for name in ("capacity", "largest", "unit_prices"):
         vector = getattr(resource, name)
         if vector is not None:
             _vector(f"{path}.{name}", vector)
-    for i, (size, n) in enumerate(resource.sizes):
-        _vector(f"{path}.sizes[{i}][0]", size)
-        _count(f"{path}.sizes[{i}][1]", n)
+    _names(f"{path}.labels", resource.labels)
+    _sizes(f"{path}.sizes", resource.sizes)
     for name in ("workers", "max_tasks"):
         value = getattr(resource, name)
         if value is not None:
@@ -110,10 +136,20 @@ def _resource(path: str, resource: Resource) -> None:
         _offer(f"{path}.offers[{i}]", offer)
 
 
+def _sizes(path: str, sizes: Sequence[object]) -> None:
+    for i, sized in enumerate(sizes):
+        if not isinstance(sized, tuple) or len(sized) != _PAIR:
+            raise SnapshotError(f"{path}[{i}]", sized, "give a pair of a size and a number of workers")
+        _vector(f"{path}[{i}][0]", sized[0])
+        _count(f"{path}[{i}][1]", sized[1])
+
+
 def _offer(path: str, offer: WorkerOffer) -> None:
     _vector(f"{path}.size", offer.size)
     _count(f"{path}.max_workers", offer.max_workers)
     _amount(f"{path}.idle_price_per_hour", offer.idle_price_per_hour)
+    if not isinstance(offer.queue_wait, Estimate):
+        raise SnapshotError(f"{path}.queue_wait", offer.queue_wait, "give an Estimate")
     _amount(f"{path}.queue_wait.mean_s", offer.queue_wait.mean_s)
     if offer.walltime_s is not None:
         _positive(f"{path}.walltime_s", offer.walltime_s)
@@ -125,6 +161,8 @@ def _link(path: str, link: Link) -> None:
 
 
 def _estimate(path: str, estimate: Estimate) -> None:
+    if not isinstance(estimate, Estimate):
+        raise SnapshotError(path, estimate, "give an Estimate")
     _positive(f"{path}.mean_s", estimate.mean_s)
     for name in ("low_s", "high_s"):
         value = getattr(estimate, name)
@@ -133,10 +171,27 @@ def _estimate(path: str, estimate: Estimate) -> None:
 
 
 def _vector(path: str, vector: Mapping[str, float]) -> None:
-    if not isinstance(vector, Mapping):
-        raise SnapshotError(path, vector, "give a mapping from a dimension to an amount")
+    _mapping(path, vector)
     for name, amount in vector.items():
         _amount(f"{path}.{name}", amount)
+
+
+def _mapping(path: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise SnapshotError(path, value, "give a mapping, of names to amounts or estimates")
+
+
+def _names(path: str, value: object) -> None:
+    if not isinstance(value, AbstractSet | tuple) or not all(isinstance(name, str) for name in value):
+        raise SnapshotError(path, value, "give a set of names")
+
+
+def _previous(previous: Mapping[Any, int]) -> None:
+    _mapping("previous", previous)
+    for key, places in previous.items():
+        if not isinstance(key, tuple) or len(key) != _PAIR:
+            raise SnapshotError("previous", key, "give pairs of a group and a resource as keys")
+        _count(f"previous[{key!r}]", places)
 
 
 def _unique(path: str, keys: Iterable[str]) -> None:
@@ -148,7 +203,10 @@ def _unique(path: str, keys: Iterable[str]) -> None:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _finite(path: str, value: float) -> None:
@@ -162,8 +220,13 @@ def _amount(path: str, value: float) -> None:
 
 
 def _count(path: str, value: float) -> None:
-    if not _is_finite(value) or value < 0 or value != int(value):
-        raise SnapshotError(path, value, "give a whole number that is not negative")
+    if not isinstance(value, int) or not 0 <= value <= _MOST_TASKS:
+        raise SnapshotError(path, value, f"give a whole number from 0 to {_MOST_TASKS}")
+
+
+def _priority(path: str, value: float) -> None:
+    if not isinstance(value, int) or abs(value) > _HIGHEST_PRIORITY:
+        raise SnapshotError(path, value, f"give a whole number from -{_HIGHEST_PRIORITY} to {_HIGHEST_PRIORITY}")
 
 
 def _positive(path: str, value: float) -> None:

@@ -71,6 +71,8 @@ def _key(group: TaskGroup, index: int, factor: float) -> Hashable:
         group.labels,
         group.avoid,
         group.priority,
+        # A rehearsal that starts a group which is ready must not be followed by a share for one that waits for others.
+        (group.n_ready > 0, group.n_blocked > 0),
         tuple(sorted((place, bucket(size, max(2.0, factor))) for place, size in group.inputs.items())),
         bucket(group.runtime.mean_s, factor),
         bucket(group.rank_s, factor),

@@ -44,6 +44,8 @@ CAUSES: tuple[Cause | None, ...] = (
 )
 CODE = {cause: code for code, cause in enumerate(CAUSES) if cause is not None}
 EPSILON = 1e-9
+#: However often attempts fail, no more repeats are expected than this part of successes needs.
+LEAST_SUCCESS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +290,7 @@ def _run_seconds(classes: tuple[TaskClass, ...], resources: tuple[Resource, ...]
         for name, rate in task_class.failure_on.items():
             fails[c, columns.get(name, [])] = rate
     keeps = (1.0 - fails) * (1.0 - np.array([resources[p.resource].failure_rate for p in pools]))[None, :]
-    return run_s / np.maximum(keeps, 0.1)
+    return run_s / np.maximum(keeps, LEAST_SUCCESS)
 
 
 def _transfers(

@@ -147,8 +147,10 @@ def obstacle(problem: Problem, c: int, p: int) -> Reason | None:
 
 
 def _dimension(problem: Problem, c: int, p: int) -> str:
-    over = problem.node_request[c] - problem.worker[p]
-    return problem.dims[int(over.argmax())] if len(over) else ""
+    """The first one, as marked, of which no worker has enough; empty where it is only that none has enough of all."""
+    request = problem.node_request[c]
+    over = request - problem.worker[p] > EPSILON * np.maximum(1.0, request)
+    return problem.dims[int(over.argmax())] if over.any() else ""
 
 
 def _text(
@@ -165,6 +167,8 @@ def _text(
         Cause.TOO_LARGE: lambda: (
             f"a task needs {amount_of(dimension, problem.node_request[c, d])}, "
             f"a worker has {amount_of(dimension, problem.worker[p, d])}"
+            if dimension
+            else "no single worker has all that a task needs"
         ),
         Cause.TOO_FEW_WORKERS: lambda: f"{group.nodes} workers are needed at once, {group.nodes - amount:.0f} possible",
         Cause.UNREACHABLE_DATA: lambda: "no replica of the inputs can be reached from there",

@@ -131,3 +131,27 @@ def test_tasks_behind_tasks_without_a_place_say_what_they_wait_for() -> None:
 def test_an_unknown_group_is_an_error_that_names_it() -> None:
     with pytest.raises(SnapshotError, match="nobody"):
         explain(simple(), plan(simple(), 0.0), 0.0, "nobody")
+
+
+@pytest.mark.parametrize(
+    ("request_", "sizes", "dimension", "text"),
+    [
+        ({"cpu": 4, "memory_bytes": 16e9}, [(8, 4e9), (2, 64e9)], "", "no single worker has all that a task needs"),
+        ({"cpu": 100, "memory_bytes": 17e9}, [(4, 16e9)], "cpu", "a task needs 100 cpu, a worker has 4 cpu"),
+    ],
+)
+def test_too_large_is_told_in_the_dimension_that_lacks(
+    request_: dict[str, float], sizes: list[tuple[float, float]], dimension: str, text: str
+) -> None:
+    kinds = tuple(({"cpu": cpu, "memory_bytes": memory}, 1) for cpu, memory in sizes)
+    whole = {name: sum(size[name] for size, _ in kinds) for name in ("cpu", "memory_bytes")}
+    largest = {name: max(size[name] for size, _ in kinds) for name in ("cpu", "memory_bytes")}
+    place = resource(capacity=whole, largest=largest, workers=len(kinds), sizes=kinds if len(kinds) > 1 else ())
+    (left,) = plan(place(group(request=request_)(simple())), 0.0).unplaced
+    assert (left.reasons[0].cause, left.reasons[0].dimension) == (Cause.TOO_LARGE, dimension)
+    assert text in left.reasons[0].text
+
+
+def test_where_there_is_nothing_at_all_a_task_that_needs_nothing_has_no_place_either() -> None:
+    (left,) = plan(resource(capacity={}, workers=0)(group(request={})(simple())), 0.0).unplaced
+    assert left.reasons

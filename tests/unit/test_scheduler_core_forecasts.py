@@ -219,6 +219,13 @@ def test_no_more_tasks_are_late_than_by_deadline_first() -> None:
     ("groups[0].request.cpu", group("g", 1, request={"cpu": "1"})),
     ("groups[0].waiting_since_s", group("g", 1, waiting_since_s=float("-inf"))),
     ("groups[0].after", group("g", 1, after=("g",))),
+    ("groups[0].n_ready", group("g", 5.0)),
+    ("groups[0].n_ready", group("g", 10**400)),
+    ("groups[0].n_running", group("g", 1, n_running=3)),
+    ("groups[0].running_left_s['r']", group("g", 1, running_left_s={"r": 5.0})),
+    ("groups[0].runtime", replace(group("g", 1), runtime=None)),
+    ("groups[0].labels", group("g", 1, labels=None)),
+    ("groups[0].priority", group("g", 1, priority=0.5)),
 ])  # fmt: skip
 def test_what_is_no_number_or_no_whole_one_is_named(field: str, broken: TaskGroup) -> None:
     with pytest.raises(SnapshotError) as caught:
@@ -235,3 +242,20 @@ def test_two_links_for_one_way_are_refused() -> None:
 def test_a_stickiness_that_is_no_number_is_refused() -> None:
     with pytest.raises(SnapshotError, match="stickiness"):
         plan(snapshot(group("g", 1)), 0.0, Limits(stickiness=float("nan")))
+
+
+@pytest.mark.parametrize(
+    ("field", "more"),
+    [
+        ("experiments[0].priority", {"experiments": (Experiment(key="e", priority=float("nan")),)}),  # type: ignore[arg-type]
+        ("experiments[0].priority", {"experiments": (Experiment(key="e", priority=10**30),)}),
+        ("experiments[0].weights", {"experiments": (Experiment(key="e", weights=None),)}),  # type: ignore[arg-type]
+        ("resources[0].sizes[0]", {"resources": (Resource(name="r", capacity={"cpu": 4}, sizes=(({"cpu": 4},),)),)}),  # type: ignore[arg-type]
+        ("previous", {"previous": {"g": 1}}),
+        ("previous[('g', 'r')]", {"previous": {("g", "r"): None}}),
+    ],
+)
+def test_what_is_of_another_kind_is_named(field: str, more: dict[str, Any]) -> None:
+    with pytest.raises(SnapshotError) as caught:
+        plan(replace(snapshot(group("g", 1)), **more), 0.0)
+    assert caught.value.field == field

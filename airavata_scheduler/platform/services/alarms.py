@@ -40,8 +40,9 @@ def _budget_alarm(
     spending: Spending,
 ) -> Alarm | None:
     budget, cost = steps[0].budget or 0.0, steps[0].cost
+    # As a plan counts, or there would be an amount that is too little for the plan and enough to go on.
     prices = [
-        spending.price[step.step_id, resource]
+        spending.whole[step.step_id, resource]
         for step in steps
         if step.ready > 0
         for resource in _usable(known[step.step_id], state)

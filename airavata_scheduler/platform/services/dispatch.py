@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.ports.repository import LiveWorker, PlanningState
+from airavata_scheduler.platform.services.snapshot import leaving
 from airavata_scheduler.platform.services.spending import UNLIMITED, Spending
 from airavata_scheduler.scheduler_core import Plan, Share
 
@@ -45,9 +46,10 @@ class Book:
         names = {resource.id: resource.name for resource in state.resources}
         self.ready = {step.step_id: step.ready for step in state.steps}
         self.active = defaultdict(int)
+        gone = leaving(state)
         for step in state.steps:
             for resource_id, n in step.active.items():
-                self.active[step.step_id, names[resource_id]] = n
+                self.active[step.step_id, names[resource_id]] = max(0, n - gone.get((step.step_id, resource_id), 0))
         self.workers = {worker.id: worker for worker in state.workers}
         self.held = {worker_id: dict(counts) for worker_id, counts in state.held.items()}
 
@@ -98,7 +100,8 @@ class Book:
         held = self.held.setdefault(worker.id, {})
         for step_id, n in counts.items():
             held[step_id] = max(0, held.get(step_id, 0) - n)
-            self.active[step_id, resource] = max(0, self.active[step_id, resource] - n)
+            if not worker.draining:
+                self.active[step_id, resource] = max(0, self.active[step_id, resource] - n)
             self.spending.settle(step_id, resource, n, (costs or {}).get(step_id, 0.0))
 
     @property

@@ -10,6 +10,7 @@ outputs seen so far.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -62,19 +63,35 @@ def planned_requests(
     state: PlanningState, known: Mapping[int, KnownStep], estimates: Mapping[int, StepEstimate]
 ) -> dict[int, Capacity]:
     """Step id -> what a plan and claims count with for one task."""
-    most_bytes = largest_memory(state)
+    largest = _largest_memory(state)
     return {
         step_id: replace(asked, memory_bytes=max(asked.memory_bytes, min(needed, most_bytes)))
         for step_id, step in known.items()
+        for most_bytes in (max((n for name, n in largest.items() if step.step.may_use(name)), default=0),)
         for asked in (step.step.program.request,)
         for memory in (estimates[step_id].memory if step_id in estimates else None,)
         for needed in (0 if memory is None else memory.needed_bytes,)
     }
 
 
-def largest_memory(state: PlanningState) -> int:
-    """The memory of the largest worker, in bytes."""
-    return max((worker.capacity.memory_bytes for worker in state.workers if not worker.draining), default=0)
+def _largest_memory(state: PlanningState) -> dict[str, int]:
+    """The memory of the largest worker of each resource in use, in bytes."""
+    enabled = {resource.name for resource in state.resources if resource.enabled}
+    largest: dict[str, int] = {}
+    for worker in state.workers:
+        if not worker.draining and worker.resource in enabled:
+            largest[worker.resource] = max(largest.get(worker.resource, 0), worker.capacity.memory_bytes)
+    return largest
+
+
+def leaving(state: PlanningState) -> dict[tuple[int, int], int]:
+    """(step id, resource id) -> tasks on draining workers: they end there, and hold no place that a plan could give."""
+    found: dict[tuple[int, int], int] = defaultdict(int)
+    for worker in state.workers:
+        if worker.draining:
+            for step_id, n in state.held.get(worker.id, {}).items():
+                found[step_id, worker.resource_id] += n
+    return found
 
 
 def build_snapshot(
@@ -153,6 +170,7 @@ class _Context:
         }
         self._workers = state.workers
         self._busy = busy_now(state)
+        self._leaving = leaving(state)
         self._reads = bytes_read(known, seen)
         self._requests = planned_requests(state, known, estimates)
         self._ranks = _upward_ranks(state.steps, known, estimates)
@@ -167,9 +185,13 @@ class _Context:
         step, believed = self._known[open_step.step_id], self._estimates[open_step.step_id]
         request = self._requests[open_step.step_id]
         active = sum(open_step.active.values())
+        staying = {
+            resource_id: max(0, n - self._leaving.get((open_step.step_id, resource_id), 0))
+            for resource_id, n in open_step.active.items()
+        }
         running = {
             self._resources[resource_id].name: min(n, request.copies_in(total(self._mine[resource_id])) or n)
-            for resource_id, n in open_step.active.items()
+            for resource_id, n in staying.items()
             if resource_id in self._resources
         }
         upstream = {step.upstream(p) for p in (*step.step.foreach, *step.step.gather, *step.step.after)}
@@ -183,11 +205,12 @@ class _Context:
             failure_rate=believed.failure_rate,
             failure_on=believed.failure_on,
             # What a worker claimed ahead holds no place yet: to the planner it waits like the rest.
-            n_ready=open_step.ready + active - sum(running.values()),
+            n_ready=open_step.ready + sum(staying.values()) - sum(running.values()),
             n_running=running,
             n_blocked=max(0, open_step.remaining - open_step.ready - active),
             after=tuple(str(step_id) for step_id in sorted(upstream) if step_id in self._known),
-            priority=step.step.priority,
+            # A step's own stands in place of its experiment's, to which the planner adds it.
+            priority=step.step.priority - open_step.priority,
             rank_s=self._ranks[open_step.step_id],
             inputs={STORAGE: read_bytes} if read_bytes else {},
         )

@@ -13,6 +13,7 @@ from airavata_scheduler.platform.domain.compiled import CompiledStep
 from airavata_scheduler.platform.ports.repository import Charge, OpenStep, PlannableResource, PlanningState
 from airavata_scheduler.platform.services.experience import StepEstimate
 from airavata_scheduler.platform.services.step_cache import KnownStep
+from airavata_scheduler.scheduler_core.problem import LEAST_SUCCESS
 
 #: Taken for a task about whose runtime nobody said anything and nothing was learnt.
 DEFAULT_RUNTIME_S = 60.0
@@ -56,6 +57,14 @@ def prior_s(step: OpenStep, known: CompiledStep, resources: Sequence[PlannableRe
     return min(most_s, 0.9 * step.budget / dearest / step.n)
 
 
+def _whole_s(believed: StepEstimate, resource: PlannableResource, run_s: float, read_bytes: float) -> float:
+    """Seconds with the repeats that a plan expects, and with reading where it was not yet seen to be a part of them."""
+    pace = resource.bandwidth_bytes_per_s
+    reading_s = read_bytes / pace if pace > 0 and resource.name not in believed.on else 0.0
+    fails = believed.failure_on.get(resource.name, believed.failure_rate)
+    return run_s / max(LEAST_SUCCESS, 1.0 - fails) + reading_s
+
+
 @dataclass(slots=True)
 class Spending:
     """Money by experiment. Only experiments with a budget are in it: all others may start what they like."""
@@ -63,7 +72,8 @@ class Spending:
     left: dict[str, float] = field(default_factory=dict)  #: neither spent nor committed
     committed: dict[str, float] = field(default_factory=dict)
     owner: dict[int, str] = field(default_factory=dict)  #: step id -> experiment
-    price: dict[tuple[int, str], float] = field(default_factory=dict)  #: expected, of one task on a resource
+    price: dict[tuple[int, str], float] = field(default_factory=dict)  #: expected, of one attempt on a resource
+    whole: dict[tuple[int, str], float] = field(default_factory=dict)  #: of one task there, as a plan counts
 
     @classmethod
     def of(
@@ -83,9 +93,12 @@ class Spending:
             found.left.setdefault(step.experiment, step.budget - step.cost)
             for r in state.resources:
                 expected_s = estimates[step.step_id].runtime_on(r.name, r.speed)
-                charge = charge_of[r.name]
-                cost = cost_of(known[step.step_id].step, charge, expected_s)
-                found.price[step.step_id, r.name] = cost + charge.to_start.get(step.step_id, 0.0)
+                charge, compiled = charge_of[r.name], known[step.step_id].step
+                cost, to_start = cost_of(compiled, charge, expected_s), charge.to_start.get(step.step_id, 0.0)
+                found.price[step.step_id, r.name] = cost + to_start
+                found.whole[step.step_id, r.name] = to_start + cost_of(
+                    compiled, charge, _whole_s(estimates[step.step_id], r, expected_s, reads.get(step.step_id, 0.0))
+                )
             for resource_id, n in step.active.items():
                 found.commit(step.step_id, names[resource_id], n)
         return found
