@@ -59,7 +59,8 @@ def explain(snapshot: Snapshot, plan: Plan, now: float, group: str, limits: Limi
     problem = compile_problem(snapshot, classify(snapshot, limits.max_classes), now, limits)
     row = next((c for c, tc in enumerate(problem.classes) if index in tc.members), None)
     shares = [s for s in plan.of_group(group) if s.total > 0 or s.places > 0]
-    first = min(shares, key=lambda s: (s.start_in_s, s.order), default=None)
+    # What only runs on goes nowhere next.
+    first = min((s for s in shares if s.total > 0), key=lambda s: (s.start_in_s, s.order), default=None)
     left = next((u for u in plan.unplaced if u.group == group), None)
     return Explanation(
         group=group,
@@ -87,7 +88,7 @@ def _verdicts(problem: Problem, plan: Plan, row: int, group: str, shares: list[S
     for r, resource in enumerate(problem.snapshot.resources):
         columns = [p for p, pool in enumerate(problem.pools) if pool.resource == r]
         open_columns = [p for p in columns if problem.cause[row, p] == 0]
-        if resource.name in chosen:
+        if resource.name in chosen and (chosen[resource.name].total > 0 or open_columns):
             verdicts.append(_chosen(chosen[resource.name]))
         elif open_columns:
             verdicts.append(_feasible(problem, plan, row, group, resource.name, open_columns[0]))

@@ -130,8 +130,10 @@ async def test_retries_wait_for_their_back_off_and_infrastructure_does_not_count
     state = await world.tasks.planning_state()
     assert state.next_retry_at is not None
     assert state.next_retry_at > state.now + 3000
+    assert state.in_back_off == {a: 1}
     await world.end([two], TaskState.FAILED, cause=Cause.INFRASTRUCTURE)
     await world.end_back_offs()
+    assert (await world.tasks.planning_state()).in_back_off == {}
     again = await world.claim(a, 5)
     assert again == [(a, 0, 2), (a, 1, 2)]
     await world.end(again, TaskState.FAILED, cause=Cause.EXIT_CODE)

@@ -10,7 +10,7 @@ from airavata_scheduler.platform.domain.failures import Cause
 from airavata_scheduler.platform.domain.messages import Hello, Report
 from airavata_scheduler.platform.domain.request import Capacity
 from airavata_scheduler.platform.domain.states import TaskState
-from airavata_scheduler.platform.interfaces import BUDGET_EXHAUSTED
+from airavata_scheduler.platform.interfaces import BUDGET_EXHAUSTED, DEADLINE_AT_RISK
 
 _GB = 10**9
 
@@ -75,3 +75,44 @@ async def test_of_hundreds_of_steps_none_that_is_ready_waits_for_one_that_is_not
     for i in range(112):
         await bench.submit(f"e{i}", 0, tasks=tasks)
     assert len(await bench.looked("local")) == 4
+
+
+async def test_a_deadline_of_tasks_without_a_place_is_in_danger_once_half_of_the_time_is_over() -> None:
+    bench = await Bench().open()
+    await bench.submit("e", 40, task={"resources": {"time": "10s"}}, deadline=600)
+    bench.set("local", enabled=False)
+    await bench.look()
+    assert not bench.alarms
+    bench.database.experiments["e"].submitted_at = bench.clock.time() - 400.0
+    bench.due_in("e", 200.0)
+    await bench.look()
+    assert [alarm.kind for alarm in bench.alarms] == [DEADLINE_AT_RISK]
+    assert "40 of its tasks have no place" in bench.alarms[0].reason
+    assert "bringing back local" in bench.alarms[0].reason
+
+
+async def test_no_worker_is_kept_free_for_a_large_task_in_its_back_off() -> None:
+    bench = await Bench().open()
+    later = {"max_attempts": 9, "backoff_s": 900}
+    large = await bench.submit("large", 1, task={"resources": {"cpu": 4, "time": "60s"}, "retry": later}, priority=9)
+    (first,) = await bench.looked("local")
+    report = Report(large, first.index, 1, TaskState.FAILED, started_at=NOW, wall_s=1.0, cause=Cause.EXIT_CODE)
+    await bench.service.report(bench.worker_of["local"], [report])
+    small = await bench.submit("small", 40, task={"resources": {"time": "60s"}})
+    assert [launch.step_id for launch in await bench.looked("local")] == [small] * 4
+
+
+async def test_what_a_task_has_run_already_is_not_expected_once_more() -> None:
+    bench = await Bench().open()
+    tasks = {
+        "long": {"command": ["true"], "resources": {"time": "100m"}},
+        "last": {"command": ["true"], "depends_on": ["long"], "resources": {"time": "10m"}},
+    }
+    await bench.submit("e", 0, tasks=tasks)
+    (first,) = await bench.looked("local")
+    report = Report(first.step_id, first.index, 1, TaskState.RUNNING, started_at=bench.clock.time() - 3600.0)
+    await bench.service.report(bench.worker_of["local"], [report])
+    await bench.submit("other", 1)  # for a new plan
+    await bench.look()
+    finish_s = {f["experiment"]: f["finish_s"] for f in (await bench.service.current_plan())["forecasts"]}
+    assert 45 * 60 < finish_s["e"] < 55 * 60

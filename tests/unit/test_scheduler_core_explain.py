@@ -155,3 +155,11 @@ def test_too_large_is_told_in_the_dimension_that_lacks(
 def test_where_there_is_nothing_at_all_a_task_that_needs_nothing_has_no_place_either() -> None:
     (left,) = plan(resource(capacity={}, workers=0)(group(request={})(simple())), 0.0).unplaced
     assert left.reasons
+
+
+def test_where_tasks_only_run_on_is_not_where_the_next_will_start() -> None:
+    closed = resource(cut_off="disabled")(group(n_ready=2, n_running={"r": 2})(simple()))
+    both = replace(closed, resources=(*closed.resources, Resource(name="r2", capacity={"cpu": 4})))
+    told = explain(both, plan(both, 0.0), 0.0, "g")
+    assert told.expected_resource == "r2"
+    assert [verdict.cause for verdict in told.verdicts] == [Cause.CUT_OFF, Cause.CHOSEN]

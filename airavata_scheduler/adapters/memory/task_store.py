@@ -78,17 +78,23 @@ class MemoryTaskStore:
             for row in step.tasks.values():
                 if row.worker_id is not None and row.state in ACTIVE:
                     held[row.worker_id][step.step_id] += 1
-        return PlanningState(now, steps, workers, resources, self._next_retry(now), held)
+        ends = self._back_offs(now)
+        next_retry_at = min((end for of_step in ends.values() for end in of_step), default=None)
+        in_back_off = {step_id: len(of_step) for step_id, of_step in ends.items()}
+        return PlanningState(now, steps, workers, resources, next_retry_at, held, in_back_off)
 
-    def _next_retry(self, now: float) -> float | None:
-        waiting = (
-            row.not_before
+    def _back_offs(self, now: float) -> dict[int, list[float]]:
+        """By step, when they end."""
+        found = {
+            step.step_id: [
+                row.not_before
+                for row in step.tasks.values()
+                if row.state is TaskState.READY and row.not_before is not None and row.not_before > now
+            ]
             for step in self._database.steps.values()
             if step.written[TaskState.READY]
-            for row in step.tasks.values()
-            if row.state is TaskState.READY and row.not_before is not None and row.not_before > now
-        )
-        return min(waiting, default=None)
+        }
+        return {step_id: ends for step_id, ends in found.items() if ends}
 
     async def step_specs(self, step_ids: Sequence[int]) -> list[StepSpec]:
         """The specifications of steps that still exist."""

@@ -52,10 +52,10 @@ _ACTIVE = sa.text("""
 SELECT t.step_id, t.worker_id, w.resource_id, count(*) AS n FROM tasks t JOIN workers w ON w.id = t.worker_id
 WHERE t.state BETWEEN 2 AND 5 GROUP BY 1, 2, 3
 """)
-_NEXT_RETRY = sa.text("""
-SELECT extract(epoch FROM clock_timestamp())::float8 AS now,
-       (SELECT extract(epoch FROM min(not_before))::float8 FROM tasks
-        WHERE state = 1 AND not_before > clock_timestamp()) AS next_retry_at
+_NOW = sa.text("SELECT extract(epoch FROM clock_timestamp())::float8")
+_BACK_OFFS = sa.text("""
+SELECT step_id, count(*) AS n, extract(epoch FROM min(not_before))::float8 AS ends_at FROM tasks
+WHERE state = 1 AND not_before > clock_timestamp() GROUP BY 1
 """)
 _WORKERS = sa.text("""
 SELECT w.id, w.name, w.resource_id, r.name AS resource, w.capacity, w.state = 'draining' AS draining, w.facts
@@ -192,8 +192,11 @@ class PostgresTaskStore:
             steps = [_open_step(row, active) for row in await connection.execute(_STEPS)]
             workers = [_live_worker(row) for row in await connection.execute(_WORKERS)]
             resources = [PlannableResource(**row) for row in (await connection.execute(_RESOURCES)).mappings()]
-            moment = (await connection.execute(_NEXT_RETRY)).one()
-            return PlanningState(moment.now, steps, workers, resources, moment.next_retry_at, held)
+            back_offs = (await connection.execute(_BACK_OFFS)).all()
+            next_retry_at = min((row.ends_at for row in back_offs), default=None)
+            now = float((await connection.execute(_NOW)).scalar_one())
+            in_back_off = {row.step_id: row.n for row in back_offs}
+            return PlanningState(now, steps, workers, resources, next_retry_at, held, in_back_off)
 
         return await transaction(self._engine, work)
 

@@ -136,6 +136,7 @@ class PlanningState:
     resources: Sequence[PlannableResource]
     next_retry_at: float | None  #: end of the earliest back-off
     held: Mapping[int, Mapping[int, int]] = field(default_factory=dict)  #: worker id -> step id -> tasks with it
+    in_back_off: Mapping[int, int] = field(default_factory=dict)  #: step id -> ready tasks that cannot start yet
 
 
 @dataclass(frozen=True, slots=True)

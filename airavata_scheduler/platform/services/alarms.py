@@ -121,8 +121,11 @@ def deadline_alarms(snapshot: Snapshot, plan: Plan, planned_at: float, known: Ma
 
 def _in_danger(forecast: Forecast, experiment: Experiment, planned_at: float) -> bool:
     due_s = (experiment.deadline_at_s or 0.0) - planned_at
-    waiting = forecast.placed + forecast.unplaced > 0
-    return waiting and (due_s < 0 or forecast.finish_high_s > due_s or forecast.deadline_risk > _RISKY)
+    if forecast.placed + forecast.unplaced == 0:
+        return False
+    # Who has no place now may have one when a node is back; until half of the time is over that is no ground for alarm.
+    stuck = forecast.unplaced > 0 and due_s < ((experiment.deadline_at_s or 0.0) - experiment.submitted_at_s) / 2
+    return stuck or due_s < 0 or forecast.finish_high_s > due_s or forecast.deadline_risk > _RISKY
 
 
 def _is_known(snapshot: Snapshot, experiment: str, known: Mapping[int, KnownStep]) -> bool:
@@ -151,6 +154,8 @@ def _deadline_alarm(
         "helps": helps,
     }
     reason = f"its deadline is at risk: it is expected to end {_relative(late_s)}, and at worst {_relative(worst_s)}"
+    if forecast.unplaced:
+        reason = f"its deadline is at risk: {forecast.unplaced} of its tasks have no place"
     return Alarm(DEADLINE_AT_RISK, experiment.key, f"{reason}; what would help: {'; '.join(helps)}", data)
 
 

@@ -44,7 +44,8 @@ class Book:
     def refresh(self, state: PlanningState) -> None:
         """Take what the database says."""
         names = {resource.id: resource.name for resource in state.resources}
-        self.ready = {step.step_id: step.ready for step in state.steps}
+        # One in its back-off can be given to nobody, and no worker must be kept free for it.
+        self.ready = {s.step_id: max(0, s.ready - state.in_back_off.get(s.step_id, 0)) for s in state.steps}
         self.active = defaultdict(int)
         gone = leaving(state)
         for step in state.steps:

@@ -32,6 +32,7 @@ from airavata_scheduler.platform.services.experience import Experience, Prior, S
 from airavata_scheduler.platform.services.plan_json import explanation_json, plan_json
 from airavata_scheduler.platform.services.punctuality import LastStarts, last_starts
 from airavata_scheduler.platform.services.reads import bytes_read, read_from
+from airavata_scheduler.platform.services.running import Running
 from airavata_scheduler.platform.services.second_thoughts import SecondThoughts
 from airavata_scheduler.platform.services.snapshot import build_snapshot, planned_requests
 from airavata_scheduler.platform.services.spending import Spending, charges, cost_of, prior_s
@@ -84,6 +85,7 @@ class TaskSchedulerService:
         self._heed = heed
         self._steps = StepCache(store)
         self._experience = Experience()
+        self._running = Running()
         self._book = Book(typical_s=self._experience.typical_s)
         self._charges: dict[str, Charge] = {}
         self._looked = asyncio.Event()
@@ -139,6 +141,7 @@ class TaskSchedulerService:
             for step_id, request in self._requests.items()
         }
         self._experience.arrivals.look(state)
+        self._running.look(state)
         for resource in state.resources:
             self._experience.waits.load(resource.name, resource.queue_waits)
         self._experience.waits.look(wanted_now(state, self._book.plan), busy_now(state), state.now)
@@ -204,7 +207,9 @@ class TaskSchedulerService:
     async def _plan(
         self, state: PlanningState, known: Mapping[int, KnownStep], estimates: Mapping[int, StepEstimate]
     ) -> bool:
-        snapshot = build_snapshot(state, known, estimates, self._book.plan, self._book.spending, self._experience)
+        snapshot = build_snapshot(
+            state, known, estimates, self._book.plan, self._book.spending, self._experience, self._running
+        )
         try:
             decided = await self._solver.solve(snapshot, state.now, _LIMITS)
             if decided is None:
@@ -399,6 +404,7 @@ class TaskSchedulerService:
         outcome: ReportOutcome,
     ) -> None:
         stale = set(outcome.stale)
+        self._running.heard(worker.id, reports)
         ended = [r for r in reports if r.state in TERMINAL and r[:3] not in stale]
         charge = self._charges.get(worker.resource, Charge(0.0, 0.0))
         walls: dict[int, float] = defaultdict(float)

@@ -18,6 +18,7 @@ from airavata_scheduler.platform.domain.request import Capacity, most_of_each
 from airavata_scheduler.platform.ports.repository import OpenStep, PlannableResource, PlanningState
 from airavata_scheduler.platform.services.experience import Experience, StepEstimate
 from airavata_scheduler.platform.services.reads import bytes_read
+from airavata_scheduler.platform.services.running import Running, left_s
 from airavata_scheduler.platform.services.spending import Spending
 from airavata_scheduler.platform.services.step_cache import KnownStep
 from airavata_scheduler.platform.services.waits import busy_now
@@ -101,12 +102,13 @@ def build_snapshot(
     previous: Plan,
     spending: Spending,
     experience: Experience | None = None,
+    running: Running | None = None,
 ) -> Snapshot:
     """The snapshot for `scheduler_core.plan`. ``estimates`` has every step that is known."""
     seen = Experience() if experience is None else experience
     steps = [step for step in state.steps if step.step_id in known]
     mixed = _with_different_rules(steps, known)
-    context = _Context(state, known, estimates, seen)
+    context = _Context(state, known, estimates, seen, running or Running())
     return Snapshot(
         groups=tuple(
             replace(group, avoid=context.forbidden(step)) if step.experiment in mixed else group
@@ -159,6 +161,7 @@ class _Context:
         known: Mapping[int, KnownStep],
         estimates: Mapping[int, StepEstimate],
         seen: Experience,
+        running: Running,
     ) -> None:
         self._known = known
         self._estimates = estimates
@@ -171,6 +174,7 @@ class _Context:
         self._workers = state.workers
         self._busy = busy_now(state)
         self._leaving = leaving(state)
+        self._ages = running.ages(state.workers, state.now)
         self._reads = bytes_read(known, seen)
         self._requests = planned_requests(state, known, estimates)
         self._ranks = _upward_ranks(state.steps, known, estimates)
@@ -207,6 +211,13 @@ class _Context:
             # What a worker claimed ahead holds no place yet: to the planner it waits like the rest.
             n_ready=open_step.ready + sum(staying.values()) - sum(running.values()),
             n_running=running,
+            running_left_s={
+                resource.name: left_s(
+                    ages[: running[resource.name]], believed.runtime_on(resource.name, resource.speed)
+                )
+                for resource in self._resources.values()
+                if resource.name in running and (ages := self._ages.get((open_step.step_id, resource.name)))
+            },
             n_blocked=max(0, open_step.remaining - open_step.ready - active),
             after=tuple(str(step_id) for step_id in sorted(upstream) if step_id in self._known),
             # A step's own stands in place of its experiment's, to which the planner adds it.
