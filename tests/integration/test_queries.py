@@ -8,10 +8,12 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import psycopg
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from airavata_scheduler.adapters.persistence.engine import create_engine
 from airavata_scheduler.adapters.persistence.experiment_store import PostgresExperimentStore
@@ -302,3 +304,31 @@ async def test_what_is_given_back_during_a_cancel_is_canceled_as_well(stage: Sta
         await worker.commit()
         assert await cancel == (ExperimentState.CANCELED, [1])
     assert {row[0] for row in await stage.run("SELECT state FROM tasks")} == {int(S.CANCELED)}
+
+
+async def test_a_commit_whose_answer_is_lost_has_happened_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = Connection._commit_impl
+    lost: list[Connection] = []
+
+    def commit_and_lose(connection: Connection) -> None:
+        commit(connection)
+        if not lost:
+            lost.append(connection)
+            raise psycopg.OperationalError("the connection is lost")
+
+    monkeypatch.setattr(Connection, "_commit_impl", commit_and_lose)
+    store = PostgresExperimentStore(stage.engine)
+    (a,) = await stage.submit("e1", step(0, 3))
+    assert lost
+    assert len(await stage.run("SELECT id FROM steps")) == 1
+    await stage.put(a, [0, 1, 2], S.FAILED)
+    await stage.run("UPDATE steps SET next_index = 3")
+    await stage.run("UPDATE experiments SET status = 'FAILED', finished_at = clock_timestamp()")
+    lost.clear()
+    assert await store.retry("e1") == 3
+    await store.cancel("e1", "enough")
+    lost.clear()
+    await store.delete("e1")
+    assert await stage.run("SELECT id FROM experiments") == []
+    with pytest.raises(NotFoundError):
+        await store.delete("e1")

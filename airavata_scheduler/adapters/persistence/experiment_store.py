@@ -222,8 +222,10 @@ class PostgresExperimentStore:
 
     async def retry(self, experiment: str) -> int:
         """Back to READY, or PENDING where something else must be tried again first; how many."""
+        done = 0  # by an earlier try, the answer to whose commit was lost
 
         async def work(connection: AsyncConnection) -> int:
+            nonlocal done
             now, project = await _lock(connection, experiment)
             if now is ExperimentState.DRAFT:
                 message = f"experiment {experiment} was never started"
@@ -235,19 +237,27 @@ class PostgresExperimentStore:
             again += (await connection.execute(_RETRY_SKIPPED, {"id": experiment})).rowcount
             again += int((await connection.execute(_RETRY_REST, {"id": experiment})).scalar_one())
             if not again:
-                return 0
+                return done
             await _set_status(connection, experiment, ExperimentState.RUNNING, "")
             await follow(connection, [experiment])
             await append(connection, [Event("experiment.retried", experiment, project, {"tasks": again})])
+            done = again
             return again
 
         return await transaction(self._engine, work)
 
     async def delete(self, experiment: str) -> None:
         """Everything about it, events included."""
+        done = False  # as for `retry`
 
         async def work(connection: AsyncConnection) -> None:
-            now, project = await _lock(connection, experiment)
+            nonlocal done
+            try:
+                now, project = await _lock(connection, experiment)
+            except NotFoundError:
+                if done:
+                    return
+                raise
             held = (await connection.execute(_HOLDING, {"id": experiment})).scalar_one()
             if held or (not now.finished and now is not ExperimentState.DRAFT):
                 message = f"experiment {experiment} is {now}" + (", its processes are being ended" if held else "")
@@ -255,6 +265,7 @@ class PostgresExperimentStore:
             for statement in (*_DELETE_ROWS, _DELETE, _DELETE_EVENTS):
                 await connection.execute(statement, {"id": experiment})
             await append(connection, [Event("experiment.deleted", None, project, {"id": experiment})])
+            done = True
 
         await transaction(self._engine, work)
 
