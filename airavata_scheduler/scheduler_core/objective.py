@@ -186,14 +186,17 @@ class Block:
 
 
 def fixed_blocks(problem: Problem) -> list[Block]:
-    """What bounds the work of a pool whatever the plan: the window, the workers' life, hard deadlines (nested)."""
+    """What bounds the work of a pool whatever the plan: the window, the life of workers and credentials, deadlines.
+
+    The hard deadlines are nested.
+    """
     everyone = np.ones(len(problem.classes), dtype=np.bool_)
     blocks = []
     if problem.limits.window_s is not None:
         blocks.append(Block(everyone, _usable(problem, problem.limits.window_s)))
-    elif np.isfinite(problem.life_s).any():
+    elif np.isfinite(_open(problem)).any():
         # An endless life times no capacity would not be a number.
-        blocks.append(Block(everyone, np.minimum(problem.life_s, ENDLESS_S)))
+        blocks.append(Block(everyone, np.minimum(_open(problem), ENDLESS_S)))
     due = np.where(problem.hard, problem.deadline_s, np.inf)
     deadlines = np.unique(due[np.isfinite(due)])
     if len(deadlines) > MAX_HARD_BLOCKS:
@@ -209,5 +212,11 @@ def blocks_within(problem: Problem, horizon_s: float) -> list[Block]:
 
 
 def _usable(problem: Problem, horizon_s: float) -> Floats:
-    seconds: Floats = np.minimum(np.maximum(horizon_s - problem.wait_s, 0.0), problem.life_s)
+    seconds: Floats = np.minimum(np.maximum(horizon_s - problem.wait_s, 0.0), _open(problem))
+    return seconds
+
+
+def _open(problem: Problem) -> Floats:
+    """(P,) seconds from the end of the wait to the end of the workers' life or of the credential; inf without end."""
+    seconds: Floats = np.minimum(problem.life_s, np.maximum(problem.credential_s - problem.wait_s, 0.0))
     return seconds

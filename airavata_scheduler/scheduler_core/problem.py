@@ -346,7 +346,12 @@ def _best_route(
 def _hourly(
     resources: tuple[Resource, ...], pools: tuple[Pool, ...], request: Floats, worker: Floats, dims: tuple[str, ...]
 ) -> Floats:
-    """(C, P) money for one hour of one node of a task: its dominant share of a worker, and prices by unit."""
+    """(C, P) money for one hour of one node of a task: its dominant share of a worker, and prices by unit.
+
+    A limit of tasks at a time is no part of a worker that could be paid for.
+    """
+    real = [d for d, dim in enumerate(dims) if dim != TASKS]
+    request, worker, dims = request[:, real], worker[:, real], tuple(dims[d] for d in real)
     with np.errstate(divide="ignore", invalid="ignore"):
         part = np.where(worker[None, :, :] > 0, request[:, None, :] / worker[None, :, :], 0.0)
     dominant = np.minimum(part.max(axis=2, initial=0.0), 1.0)

@@ -226,11 +226,12 @@ def _claim_for(merged: dict[tuple[int, int], Claim], problem: Problem, decision:
 
 
 def _limit(claim: Claim, decision: Decision) -> None:
-    """How many places a claim wants, may have at most, and may start under a budget or a hard deadline."""
+    """How many places a claim wants, may have at most, and may start where a budget, a deadline or a life ends it."""
     group, resource = claim.group, claim.resource
     claim.burst = max(most_on(group.request, group.nodes, resource), claim.held)
     bounded = claim.experiment.budget_left is not None
     bounded |= claim.experiment.hard and claim.experiment.deadline_at_s is not None
+    bounded |= resource.credential_until_s is not None or resource.life_left_s is not None
     unplanned = not claim.planned and (group.n_ready + group.n_blocked > 0 or bool(resource.cut_off))
     claim.quota = claim.total if decision.exact or bounded or unplanned else None
     claim.wanted = min(claim.held + claim.total, claim.burst)

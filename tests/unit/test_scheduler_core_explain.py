@@ -11,6 +11,7 @@ from airavata_scheduler.scheduler_core import (
     Cause,
     Estimate,
     Experiment,
+    Limits,
     Link,
     Resource,
     Snapshot,
@@ -163,3 +164,23 @@ def test_where_tasks_only_run_on_is_not_where_the_next_will_start() -> None:
     told = explain(both, plan(both, 0.0), 0.0, "g")
     assert told.expected_resource == "r2"
     assert [verdict.cause for verdict in told.verdicts] == [Cause.CUT_OFF, Cause.CHOSEN]
+
+
+@pytest.mark.parametrize("end", [{"credential_until_s": 100.0}, {"life_left_s": 100.0}], ids=["credential", "life"])
+def test_a_fluid_ends_where_a_credential_or_the_life_of_workers_does(end: dict[str, float]) -> None:
+    many = group(n_ready=1000, request={"cpu": 1}, runtime=Estimate(mean_s=60.0))(
+        resource(capacity={"cpu": 1}, price_per_hour=0.0, **end)(simple())
+    )
+    slow = Resource(name="slow", capacity={"cpu": 1}, speed=0.5)
+    made = plan(replace(many, resources=(*many.resources, slow)), 0.0, Limits(detail_tasks=0))
+    there = {share.resource: share for share in made.shares}
+    assert there["r"].quota == there["r"].total == 1
+    assert there["slow"].quota is None
+    assert there["slow"].total == 999
+
+
+def test_a_limit_of_tasks_at_a_time_costs_nothing() -> None:
+    hour = group(request={"cpu": 1}, runtime=Estimate(mean_s=3600.0))
+    place = resource(capacity={"cpu": 64}, price_per_hour=64.0, max_tasks=1)
+    (forecast,) = plan(place(hour(simple())), 0.0).forecasts
+    assert forecast.cost == pytest.approx(1.0)
