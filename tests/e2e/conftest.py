@@ -135,8 +135,9 @@ class Platform:
         return found
 
     def pids(self) -> dict[str, int]:
-        """Pids of all long-lived processes by name."""
-        return {entry["name"]: entry["pid"] for entry in status(self.home)["processes"] if "node_id" not in entry}
+        """Pids of all long-lived processes by name; the children of Ray's dashboard come and go while it starts."""
+        found = [entry for entry in status(self.home)["processes"] if "node_id" not in entry]
+        return {entry["name"]: entry["pid"] for entry in found if not entry["name"].startswith("ray.dashboard.")}
 
     def pid_of(self, name: str) -> int:
         """Of the process whose name begins or ends with this; spawners are listed a little after their executor."""

@@ -79,7 +79,9 @@ def running(settings: Settings) -> Settings:
 
 
 def _pids(settings: Settings) -> dict[str, int]:
-    return {entry["name"]: entry["pid"] for entry in status(settings.home)["processes"]}
+    """Without the children of Ray's dashboard, which come and go while it starts: nobody waits for that."""
+    found = status(settings.home)["processes"]
+    return {entry["name"]: entry["pid"] for entry in found if not entry["name"].startswith("ray.dashboard.")}
 
 
 def _heals(settings: Settings, name: str, old: int) -> bool:
