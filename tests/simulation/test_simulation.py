@@ -22,4 +22,4 @@ def test_a_run_is_not_empty() -> None:
     runs = [simulate(seed) for seed in range(5)]
     assert sum(run.tasks for run in runs) > 20
     assert sum(run.plans for run in runs) > 20
-    assert sum(run.checks for run in runs) > 300
+    assert sum(run.checks for run in runs) > 500

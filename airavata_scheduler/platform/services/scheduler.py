@@ -404,7 +404,7 @@ class TaskSchedulerService:
         outcome: ReportOutcome,
     ) -> None:
         stale = set(outcome.stale)
-        self._running.heard(worker.id, reports)
+        self._running.heard(worker.id, (r for r in reports if r[:3] not in stale))
         ended = [r for r in reports if r.state in TERMINAL and r[:3] not in stale]
         charge = self._charges.get(worker.resource, Charge(0.0, 0.0))
         walls: dict[int, float] = defaultdict(float)
