@@ -17,6 +17,7 @@ import structlog
 
 from airavata_scheduler import __version__
 from airavata_scheduler.actors.attempts import Attempts
+from airavata_scheduler.actors.collector import spare_what_is_loaded
 from airavata_scheduler.actors.gauges import ExecutorGauges
 from airavata_scheduler.actors.tracebacks import plain_tracebacks
 from airavata_scheduler.adapters.actor_calls.proxies import LifecycleProxy, SchedulerProxy
@@ -52,6 +53,7 @@ class Executor:
             )
             raise RuntimeError(message)
         plain_tracebacks()
+        spare_what_is_loaded()
         self._resource = resource
         self._sync_outputs = sync_outputs
         self._scratch = _directory(Path(scratch), name)

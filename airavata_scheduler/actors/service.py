@@ -12,6 +12,7 @@ import structlog
 
 from airavata_scheduler import __version__
 from airavata_scheduler.actors.attempts import Attempts
+from airavata_scheduler.actors.collector import spare_what_is_loaded
 from airavata_scheduler.actors.tracebacks import plain_tracebacks
 from airavata_scheduler.bootstrap import Stores, open_stores
 from airavata_scheduler.platform.domain.errors import LeaseLostError, UnavailableError
@@ -59,6 +60,7 @@ class ServiceActor(Generic[S]):
         holder = f"{os.uname().nodename}:{os.getpid()}"
         fence = await stores.leases.take(self.lease, holder, self._settings.actor_lease_s)
         service = self.build(stores, fence)
+        spare_what_is_loaded()
         loops = [self._renew(stores, fence)]
         run = self.loop(service)
         if run is not None:

@@ -14,7 +14,7 @@ FINISHED = frozenset({"SUCCEEDED", "PARTIAL", "FAILED", "CANCELED"})
 PATIENCE_S = 900.0  #: the platform may be away for so long before following it gives up
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 _PAUSE_WITH_EVENTS_S = 2.0
-_SHORTEST_GAP_S = 0.1
+_SHORTEST_GAP_S = 0.5  #: between two looks at mere progress: each costs the platform as much as some tasks
 
 
 def follow(
@@ -61,15 +61,19 @@ def follow(
                 if state["status"] in FINISHED:
                     return
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 1.5)
-            _wait(stream, pause_s, sleep)
+            _wait(stream, pause_s, clock)
     finally:
         stream.close()
 
 
-def _wait(stream: EventStream, pause_s: float, sleep: Callable[[float], None]) -> None:
+def _wait(stream: EventStream, pause_s: float, clock: Callable[[], float]) -> None:
     """Until something has happened, or it is time to look anyway; a burst of progress is worth one look."""
     happened = stream.wait(_PAUSE_WITH_EVENTS_S if stream.connected else pause_s)
-    kinds = {str(event.get("kind")) for event in happened}
-    if kinds and not any(kind.startswith("experiment.") and kind != "experiment.progress" for kind in kinds):
-        sleep(_SHORTEST_GAP_S)
-        stream.wait(0.0)
+    end = clock() + _SHORTEST_GAP_S
+    while _only_progress(happened) and (left_s := end - clock()) > 0:
+        happened = stream.wait(left_s) or happened
+
+
+def _only_progress(events: list[dict[str, Any]]) -> bool:
+    kinds = {str(event.get("kind")) for event in events}
+    return bool(kinds) and not any(kind.startswith("experiment.") and kind != "experiment.progress" for kind in kinds)

@@ -13,6 +13,7 @@ from airavata_scheduler.worker.channel import Channel
 BATCH = 800
 FIRST_BACKOFF_S = 0.1
 MOST_BACKOFF_S = 5.0
+_PASSING = (TaskState.RUNNING, TaskState.COLLECTING)
 
 
 class Reporter:
@@ -83,10 +84,11 @@ class Reporter:
 
 def _without_superseded(batch: list[Report]) -> list[Report]:
     """A task that ended within the batch needs no report that it runs."""
-    passing = (TaskState.RUNNING, TaskState.COLLECTING)
-    ended = {(report.step_id, report.index, report.attempt) for report in batch if report.state not in passing}
+    if not any(report.state in _PASSING for report in batch):
+        return batch
+    ended = {(report.step_id, report.index, report.attempt) for report in batch if report.state not in _PASSING}
     return [
         report
         for report in batch
-        if report.state not in passing or (report.step_id, report.index, report.attempt) not in ended
+        if report.state not in _PASSING or (report.step_id, report.index, report.attempt) not in ended
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import matplotlib as mpl
 
@@ -73,14 +74,21 @@ def pictures(lines: Sequence[Line], folder: Path) -> list[Path]:
     return [_relative(lines, folder / "objective.png"), _trade(lines, folder / "cost-time.png")]
 
 
+def _colours(lines: Sequence[Line]) -> dict[str, str]:
+    """One colour a policy, the same in all pictures, ours first."""
+    policies = sorted({line.policy for line in lines} - {"lp-bound"}, key=lambda p: (p != "ours", p))
+    return {policy: f"C{i}" for i, policy in enumerate(policies)}
+
+
 def _relative(lines: Sequence[Line], path: Path) -> Path:
     ours = {line.instance: line.objective for line, _ in compared(lines)}
-    policies = sorted({line.policy for line in lines} - {"lp-bound"}, key=lambda p: (p != "ours", p))
+    colours = _colours(lines)
     figure, axes = plt.subplots(figsize=(11, 5))
-    for i, policy in enumerate(policies):
+    for i, (policy, colour) in enumerate(colours.items()):
         points = [line for line in lines if line.policy == policy and line.instance in ours]
-        at = [list(ours).index(line.instance) + (i - len(policies) / 2) * 0.09 for line in points]
-        axes.bar(at, [line.objective / ours[line.instance] for line in points], width=0.09, label=policy)
+        at = [list(ours).index(line.instance) + (i - (len(colours) - 1) / 2) * 0.09 for line in points]
+        heights = [line.objective / ours[line.instance] for line in points]
+        axes.bar(at, heights, width=0.09, label=policy, color=colour)
     axes.set_yscale("log")
     axes.set_xticks(range(len(ours)), list(ours), rotation=30, ha="right")
     axes.set_ylabel("objective, ours = 1 (less is better)")
@@ -94,14 +102,19 @@ def _relative(lines: Sequence[Line], path: Path) -> Path:
 
 def _trade(lines: Sequence[Line], path: Path) -> Path:
     names = [mine.instance for mine, _ in compared(lines)]
+    colours = _colours(lines)
     columns = 4
     height = -(-len(names) // columns)
     figure, grid = plt.subplots(height, columns, figsize=(13, 3 * height), squeeze=False)
     for axes, name in zip(grid.flat, names, strict=False):
-        for line in lines:
-            if line.instance == name and line.policy != "lp-bound":
-                mark = "*" if line.policy == "ours" else "o"
-                axes.scatter(line.makespan_s, line.cost, marker=mark, s=120 if mark == "*" else 25, label=line.policy)
+        points = {line.policy: line for line in lines if line.instance == name}
+        for policy, colour in colours.items():
+            if policy in points:
+                # Rings, because policies that decide alike lie upon each other.
+                look: dict[str, Any] = {"facecolors": "none", "edgecolors": colour, "linewidths": 1.5, "s": 45}
+                look = {"marker": "*", "color": colour, "s": 120} if policy == "ours" else look
+                axes.scatter(points[policy].makespan_s, points[policy].cost, label=policy, **look)
+        axes.set_ylim(0.0, 1.1 * max(line.cost for line in points.values()))
         axes.set_title(name, fontsize=9)
     for axes in list(grid.flat)[len(names) :]:
         axes.set_axis_off()

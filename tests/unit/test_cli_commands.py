@@ -35,6 +35,7 @@ class FakePlatform:
         self.listed: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str, Any]] = []
         self.refuse: httpx.Response | None = None
+        self.plan_differs: dict[str, Any] = {}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path.removeprefix("/api/v1")
@@ -55,7 +56,7 @@ class FakePlatform:
             steps = [{"name": "work", "n": 4, "needs": [], "request": {"cpu": 1}, "first": {"I": 1}}]
             return httpx.Response(200, json={"name": "demo", "n_tasks": 4, "steps": steps, "warnings": ["slow"]})
         if path == "/experiments/plan":
-            return httpx.Response(200, json=planned(json.loads(request.content)["frontier"]))
+            return httpx.Response(200, json={**planned(json.loads(request.content)["frontier"]), **self.plan_differs})
         if end == "archive":
             return httpx.Response(200, content=tar({"work/0/out.txt": b"1\n"}))
         if end == "results":
@@ -316,6 +317,21 @@ def test_a_plan_is_shown_and_the_frontier_on_request(
     assert main(["experiment", "plan", document, "--json", "--home", str(home)]) == 0
     assert last_json(capsys)["frontier"] is None
     assert all(path != "/experiments" for _, path, _ in platform.requests)
+
+
+@pytest.mark.parametrize(
+    ("placed", "finish"), [(0, "never, as things are"), (3, "1 min 30 s (30.0 s to 3 min 20 s) for the 3 tasks with")]
+)
+def test_no_finish_is_promised_for_tasks_without_a_place(
+    platform: FakePlatform, home: Path, document: str, capsys: Captured, placed: int, finish: str
+) -> None:
+    platform.plan_differs = {"placed": placed, "unplaced": 4 - placed}
+    assert main(["experiment", "plan", document, "--home", str(home)]) == 0
+    said = capsys.readouterr().out
+    assert finish in said
+    assert "that tasks without a place miss" in said
+    assert f"{4 - placed} have no place" in said
+    assert not any(line.split()[:1] == ["at"] for line in said.splitlines())
 
 
 def test_a_plan_of_the_frontier_becomes_objective_and_budget(

@@ -113,6 +113,30 @@ def test_a_platform_that_never_comes_back_is_given_up(tmp_path: Path) -> None:
         watched([httpx.ConnectError("refused")] * 1000, tmp_path, patience_s=900.0, clock=lambda: float(next(times)))
 
 
+class BusyStream(NoEvents):
+    """Progress ten times a second, on a clock of its own."""
+
+    connected = True
+    now = 0.0
+
+    def wait(self, timeout_s: float) -> list[dict[str, Any]]:
+        self.now += min(timeout_s, 0.1)
+        return [{"kind": "experiment.progress" if self.now < 2.0 else "experiment.succeeded"}]
+
+
+def test_of_much_progress_only_some_is_looked_at_and_the_end_at_once(tmp_path: Path) -> None:
+    looks: list[float] = []
+    stream = BusyStream()
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        looks.append(stream.now)
+        return httpx.Response(200, json=state("SUCCEEDED" if stream.now >= 2.0 else "RUNNING", 1))
+
+    events: Any = stream
+    list(follow(client_of(answer, tmp_path).transport, "exp-1", events=events, clock=lambda: stream.now))
+    assert looks == pytest.approx([0.0, 0.6, 1.2, 1.8, 2.0])
+
+
 def test_an_experiment_that_is_gone_ends_the_watching(tmp_path: Path) -> None:
     gone = httpx.Response(404, json={"code": "not_found", "message": "there is no experiment"})
     with pytest.raises(NotFoundError):

@@ -32,6 +32,18 @@ async def test_what_is_too_little_for_the_plan_pauses_the_experiment() -> None:
     assert bench.alarms[0].data["next_task"] > 21.0 - bench.cost("e") > 10.0
 
 
+async def test_money_set_aside_for_tasks_claimed_ahead_pays_for_them() -> None:
+    bench = await Bench().open()
+    bench.set("local", price_per_hour=3600.0)
+    await bench.submit("e", 10, task={"resources": {"time": "10s"}}, budget=85.0)
+    await bench.look()
+    held = (await bench.service.claim(bench.worker_of["local"], Capacity(cpu=8), 8, 0.0)).launches
+    assert len(held) == 8
+    await bench.look()
+    (left,) = (await bench.service.current_plan())["unplaced"]
+    assert left["count"] == 2
+
+
 async def test_memory_that_was_seen_never_rules_out_the_workers_a_step_may_use() -> None:
     bench = await Bench().open("small", "big")
     for row in bench.database.workers.values():

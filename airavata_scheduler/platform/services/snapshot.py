@@ -109,6 +109,7 @@ def build_snapshot(
     steps = [step for step in state.steps if step.step_id in known]
     mixed = _with_different_rules(steps, known)
     context = _Context(state, known, estimates, seen, running or Running())
+    budgets = _budgets(steps, context, spending)
     return Snapshot(
         groups=tuple(
             replace(group, avoid=context.forbidden(step)) if step.experiment in mixed else group
@@ -122,7 +123,7 @@ def build_snapshot(
                 if step.experiment in mixed
                 else experiment
                 for step in steps
-                for experiment in (_experiment(step, known[step.step_id], spending),)
+                for experiment in (_experiment(step, known[step.step_id], budgets),)
             }.values()
         ),
         projects=tuple(
@@ -187,29 +188,19 @@ class _Context:
     def group(self, open_step: OpenStep) -> TaskGroup:
         """A step as one group of tasks."""
         step, believed = self._known[open_step.step_id], self._estimates[open_step.step_id]
-        request = self._requests[open_step.step_id]
-        active = sum(open_step.active.values())
-        staying = {
-            resource_id: max(0, n - self._leaving.get((open_step.step_id, resource_id), 0))
-            for resource_id, n in open_step.active.items()
-        }
-        running = {
-            self._resources[resource_id].name: min(n, request.copies_in(total(self._mine[resource_id])) or n)
-            for resource_id, n in staying.items()
-            if resource_id in self._resources
-        }
+        running, ahead = self.places_of(open_step)
         upstream = {step.upstream(p) for p in (*step.step.foreach, *step.step.gather, *step.step.after)}
         read_bytes = self._reads.get(open_step.step_id, 0.0)
         return TaskGroup(
             key=str(open_step.step_id),
             experiment=open_step.experiment,
-            request=vector(request),
+            request=vector(self._requests[open_step.step_id]),
             runtime=believed.runtime,
             runtime_on=self._without_transfer(believed.on, read_bytes),
             failure_rate=believed.failure_rate,
             failure_on=believed.failure_on,
             # What a worker claimed ahead holds no place yet: to the planner it waits like the rest.
-            n_ready=open_step.ready + sum(staying.values()) - sum(running.values()),
+            n_ready=open_step.ready + sum(ahead.values()),
             n_running=running,
             running_left_s={
                 resource.name: left_s(
@@ -218,13 +209,30 @@ class _Context:
                 for resource in self._resources.values()
                 if resource.name in running and (ages := self._ages.get((open_step.step_id, resource.name)))
             },
-            n_blocked=max(0, open_step.remaining - open_step.ready - active),
+            n_blocked=max(0, open_step.remaining - open_step.ready - sum(open_step.active.values())),
             after=tuple(str(step_id) for step_id in sorted(upstream) if step_id in self._known),
             # A step's own stands in place of its experiment's, to which the planner adds it.
             priority=step.step.priority - open_step.priority,
             rank_s=self._ranks[open_step.step_id],
             inputs={STORAGE: read_bytes} if read_bytes else {},
         )
+
+    def places_of(self, open_step: OpenStep) -> tuple[dict[str, int], dict[str, int]]:
+        """By resource: tasks that hold a place there, and those that its workers claimed ahead.
+
+        What is on a draining worker is neither.
+        """
+        running: dict[str, int] = {}
+        ahead: dict[str, int] = {}
+        for resource_id, n in open_step.active.items():
+            if resource_id not in self._resources:
+                continue
+            name = self._resources[resource_id].name
+            staying = max(0, n - self._leaving.get((open_step.step_id, resource_id), 0))
+            places = self._requests[open_step.step_id].copies_in(total(self._mine[resource_id]))
+            running[name] = min(staying, places or staying)
+            ahead[name] = staying - running[name]
+        return running, ahead
 
     def _without_transfer(self, on: Mapping[str, Estimate], read_bytes: float) -> Mapping[str, Estimate]:
         """Tasks read while they run, so what was learnt at the end of a link holds the transfer the planner adds."""
@@ -296,7 +304,18 @@ def _upward_ranks(
     return ranks
 
 
-def _experiment(step: OpenStep, known: KnownStep, spending: Spending) -> Experiment:
+def _budgets(steps: Sequence[OpenStep], context: _Context, spending: Spending) -> dict[str, float]:
+    """What a plan may spend, by experiment: what is left, and what is set aside for tasks that the plan places anew."""
+    budgets = dict(spending.left)
+    for step in steps:
+        _, ahead = context.places_of(step)
+        for resource, n in ahead.items():
+            for experiment, amount in spending.cost(step.step_id, resource, n).items():
+                budgets[experiment] += amount
+    return budgets
+
+
+def _experiment(step: OpenStep, known: KnownStep, budgets: Mapping[str, float]) -> Experiment:
     weights = dict(step.objective)
     return Experiment(
         key=step.experiment,
@@ -306,7 +325,7 @@ def _experiment(step: OpenStep, known: KnownStep, spending: Spending) -> Experim
         submitted_at_s=step.submitted_at,
         deadline_at_s=step.deadline,
         hard=step.hard_deadline,
-        budget_left=None if step.budget is None else max(0.0, spending.left[step.experiment]),
+        budget_left=None if step.budget is None else max(0.0, budgets[step.experiment]),
         allow=frozenset(known.step.allow),
         deny=frozenset(known.step.deny),
     )
