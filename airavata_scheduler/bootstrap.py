@@ -175,7 +175,7 @@ def data_mover(stores: Stores) -> DataMoverService:
     """The service behind the `DataMover` actor."""
     from airavata_scheduler.platform.services.data import DataMoverService
 
-    return DataMoverService(stores.tasks, stores.experiments, stores.queries, stores.storage)
+    return DataMoverService(stores.tasks, stores.experiments, stores.queries, stores.storage, stores.clock)
 
 
 def identity_store(stores: Stores) -> SqlIdentityStore:

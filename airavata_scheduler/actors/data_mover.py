@@ -27,5 +27,5 @@ class DataMover(ServiceActor["DataMoverService"]):
     async def write_manifest(self, step_id: int) -> None:
         await (await self.service()).write_manifest(step_id)
 
-    async def remove_experiment(self, experiment: str) -> int:
-        return await (await self.service()).remove_experiment(experiment)
+    async def remove_experiment(self, experiment: str) -> None:
+        await (await self.service()).remove_experiment(experiment)

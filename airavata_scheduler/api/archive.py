@@ -14,7 +14,7 @@ _PAGE = 1000
 
 
 class ChangedWhileReadError(OSError):
-    """An object became shorter while it was sent; the stream is broken off, so that nobody takes it for complete."""
+    """An object got lost, or shorter while it was sent; the stream breaks off, so that nobody takes it for complete."""
 
 
 def _header(name: str, size_bytes: int) -> bytes:
@@ -67,7 +67,10 @@ async def published(
         page = await queries.outputs(experiment, step, _PAGE, cursor)
         for output in page.items:
             storage = storage_of(output.storage)
-            for key, size_bytes in await objects(storage, output.key):
+            found = await objects(storage, output.key)
+            if not found and output.size_bytes:
+                raise ChangedWhileReadError(f"{output.key} is not there any more")
+            for key, size_bytes in found:
                 async for chunk in _member(storage, key, _place(experiment, output, key), size_bytes):
                     yield chunk
         cursor = page.next

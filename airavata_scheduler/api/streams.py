@@ -141,7 +141,10 @@ class Session:
 
     async def _receive(self) -> dict[str, Any]:
         """The next message. InvalidRequestError unless it is a JSON object."""
-        text = await self._socket.receive_text()
+        try:
+            text = await self._socket.receive_text()
+        except KeyError:  # it came as bytes
+            text = ""
         try:
             message = json.loads(text)
         except (ValueError, RecursionError):
@@ -221,9 +224,11 @@ class Session:
         raise TimeoutError
 
     async def _watch(self) -> None:
-        """Look again from time to time what the user may see: a permission that ended ends here too."""
+        """Look again from time to time what the user may see: a login or a permission that ended ends here too."""
+        assert self._access is not None
         while True:
             await self._services.clock.sleep(_RECHECK_S)
+            await self._services.identity.look_again(self._access.principal)
             await self._look()
 
     async def _look(self) -> None:

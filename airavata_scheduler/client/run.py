@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
@@ -58,9 +58,11 @@ class Run:
         """DRAFT, RUNNING, PAUSED, SUCCEEDED, PARTIAL (some tasks failed for good), FAILED or CANCELED, as of now."""
         return str(self.refresh()["status"])
 
-    def follow(self, notice: Callable[[str], None] = lambda _text: None) -> Iterator[dict[str, Any]]:
-        """The state whenever it has changed, until the end. A restart of the platform is waited out."""
-        for state in follow(self._transport, self.id, notice=notice):
+    def follow(
+        self, notice: Callable[[str], None] = lambda _text: None, *, timeout_s: float = inf
+    ) -> Iterator[dict[str, Any]]:
+        """The state whenever it has changed, until the end, or for so long. A restart of the platform is waited out."""
+        for state in follow(self._transport, self.id, notice=notice, timeout_s=timeout_s):
             self.state = state
             yield state
 
@@ -70,12 +72,11 @@ class Run:
         Raises `TimeoutError` after `timeout_s` (the experiment goes on), and with `check` a `RunFailedError` unless it
         succeeded.
         """
-        end = time.monotonic() + (timeout_s if timeout_s is not None else float("inf"))
         with progress_view(enabled=progress) as view:
-            for state in self.follow(notice=view.notice):
+            for state in self.follow(notice=view.notice, timeout_s=inf if timeout_s is None else timeout_s):
                 view.show(state)
-                if time.monotonic() > end and state["status"] not in FINISHED:
-                    raise TimeoutError(f"experiment {self.id} has not ended after {timeout_s} s; it goes on")
+        if self.state["status"] not in FINISHED:
+            raise TimeoutError(f"experiment {self.id} has not ended after {timeout_s} s; it goes on")
         if check and self.state["status"] != "SUCCEEDED":
             raise RunFailedError(
                 f"experiment {self.id} ended as {self.state['status']}: {self.state.get('reason') or 'tasks failed'}",
@@ -135,7 +136,7 @@ class Run:
     ) -> Iterator[bytes]:
         """The same as bytes, piece by piece; with `follow` until the task has ended.
 
-        Goes on where it was after a broken connection.
+        Goes on where it was after a broken connection, with the same attempt.
         """
         offset, failures = 0, 0
         while True:
@@ -144,6 +145,7 @@ class Run:
                 with self._transport.stream(
                     f"{self._task_path(step, index)}/logs", params, timeout_s=_QUIET_LIMIT_S if follow else None
                 ) as response:
+                    attempt = attempt or int(response.headers.get("X-Attempt", 0)) or None
                     for chunk in response.iter_bytes():
                         offset, failures = offset + len(chunk), 0
                         yield chunk

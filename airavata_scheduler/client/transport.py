@@ -249,10 +249,13 @@ class Transport:
 
     def logout(self) -> str | None:
         """Revoke the tokens and forget them; whose they were, None if there were none."""
-        with self._lock:
-            tokens = self._tokens or self._store.load(self.target.username)
+        with self._lock, self._store.locked():
+            tokens = self._store.load(self.target.username) or self._tokens
             if tokens is None:
                 return None
+            if not tokens.fresh() and (renewed := self._refresh(tokens)):  # an old access token could revoke nothing
+                tokens = renewed
+                self._store.save(tokens)
             request = self._http.build_request(
                 "POST",
                 self._address("/auth/logout"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any
 
 from airavata_scheduler.client.errors import UnavailableError, UnreachableError
@@ -24,16 +25,18 @@ def follow(
     events: EventStream | None = None,
     notice: Callable[[str], None] = lambda _text: None,
     patience_s: float = PATIENCE_S,
+    timeout_s: float = inf,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[dict[str, Any]]:
-    """The experiment's state whenever it has changed, the last time when it has ended.
+    """The experiment's state whenever it has changed, the last time when it has ended; no more after `timeout_s`.
 
     Raises `UnreachableError` when nothing answers for `patience_s`; other `ApiError`s at once.
     """
     stream = events or EventStream(transport, experiment, sleep=sleep, clock=clock)
     etag: str | None = None
     pause_s, last_answer, lost = _FIRST_PAUSE_S, clock(), False
+    end = last_answer + timeout_s
     try:
         while True:
             try:
@@ -44,12 +47,15 @@ def follow(
                     patience_s=2.0,
                 )
             except (UnreachableError, UnavailableError):
-                if clock() - last_answer > patience_s:
+                now = clock()
+                if now - last_answer > patience_s:
                     raise
+                if now >= end:
+                    return
                 if not lost:
                     notice("connection lost, retrying")
                 lost = True
-                sleep(_LONGEST_PAUSE_S)
+                sleep(min(_LONGEST_PAUSE_S, end - now))
                 continue
             if lost:
                 notice("connected again")
@@ -60,16 +66,19 @@ def follow(
                 yield state
                 if state["status"] in FINISHED:
                     return
+            if last_answer >= end:
+                return
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 1.5)
-            _wait(stream, pause_s, clock)
+            _wait(stream, pause_s, end, clock)
     finally:
         stream.close()
 
 
-def _wait(stream: EventStream, pause_s: float, clock: Callable[[], float]) -> None:
+def _wait(stream: EventStream, pause_s: float, end: float, clock: Callable[[], float]) -> None:
     """Until something has happened, or it is time to look anyway; a burst of progress is worth one look."""
-    happened = stream.wait(_PAUSE_WITH_EVENTS_S if stream.connected else pause_s)
-    end = clock() + _SHORTEST_GAP_S
+    now = clock()
+    happened = stream.wait(min(_PAUSE_WITH_EVENTS_S if stream.connected else pause_s, end - now))
+    end = min(end, clock() + _SHORTEST_GAP_S)
     while _only_progress(happened) and (left_s := end - clock()) > 0:
         happened = stream.wait(left_s) or happened
 

@@ -228,6 +228,6 @@ class DataMover(Protocol):
         """Write the manifests of a gather step: for each reference a file with one path a line, in index order."""
         ...
 
-    async def remove_experiment(self, experiment: str) -> int:
-        """Delete stored files of an experiment; how many."""
+    async def remove_experiment(self, experiment: str) -> None:
+        """Delete the stored files of an experiment whose records are deleted."""
         ...

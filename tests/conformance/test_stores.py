@@ -219,7 +219,9 @@ async def test_pause_resume_delete_and_idempotency(world: World) -> None:
     assert await world.experiments.indexes("e", [TaskState.FAILED]) == {0: [(0, 0)]}
     seen = await world.experiments.announce_progress(world.fence, {})
     assert seen == {}
+    assert await world.experiments.deleted() == []
     await world.experiments.delete("e")
+    assert await world.experiments.deleted() == ["e"]
     with pytest.raises(NotFoundError):
         await world.experiments.cancel("e", "")
 

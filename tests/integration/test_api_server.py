@@ -320,6 +320,13 @@ def test_outputs_come_one_by_one_and_as_an_archive(api: Api, admin: httpx.Client
     assert [(o["index"], o["name"]) for o in listed] == [(0, "DIR"), (1, "FILE")]
 
 
+def test_an_archive_without_one_of_the_outputs_breaks_off(api: Api, admin: httpx.Client, experiment: str) -> None:
+    publish(api, experiment, 1, {f"{experiment}/square/1/1/a.txt": b"hello"}, "FILE", f"{experiment}/square/1/1/a.txt")
+    asyncio.run(api.storage.delete_tree(f"{experiment}/square/1"))
+    with pytest.raises(httpx.RemoteProtocolError):
+        admin.get(f"/experiments/{experiment}/archive")
+
+
 def test_logs_are_read_and_followed_to_the_end(api: Api, admin: httpx.Client, experiment: str) -> None:
     ((step,),) = api.sql("SELECT id FROM steps WHERE experiment = %s", experiment)
     asyncio.run(_write(api.storage, "seg", b"....onetwothree-other"))

@@ -272,6 +272,44 @@ async def test_the_results_table_has_a_row_for_every_task(stage: Stage) -> None:
     assert pyarrow.csv.read_csv(io.BytesIO(await _table(stage, "csv"))).num_rows == 6
 
 
+@pytest.mark.parametrize(
+    ("values", "kind", "shown"),
+    [
+        ("1 -9223372036854775808 9223372036854775807", "int64", [1, -(2**63), 2**63 - 1]),
+        ("1 9223372036854775808", "string", ["1", "9223372036854775808"]),
+        ("1 1764340000123456789.5", "double", [1.0, 1764340000123456789.5]),
+        ("0.5 1" + 400 * "0", "string", ["0.5", "1" + 400 * "0"]),
+        ("true false", "bool", [True, False]),
+    ],
+)
+async def test_numbers_in_results_are_neither_rounded_nor_too_large(
+    stage: Stage, values: str, kind: str, shown: list[Any]
+) -> None:
+    await _put_results(stage, values.split())
+    column = pyarrow.parquet.read_table(io.BytesIO(await _table(stage, "parquet")))["y"]
+    assert str(column.type) == kind
+    assert column.to_pylist() == shown
+
+
+async def test_a_fraction_that_comes_while_whole_numbers_are_read_is_not_cut_off(stage: Stage) -> None:
+    await _put_results(stage, ["1", "2"])
+    _, batches = await results.record_batches(stage.queries, "e1")
+    await stage.run("""UPDATE attempts SET results = '{"y": 2.75}' WHERE index = 1""")
+    with pytest.raises(TypeError, match="whole numbers"):
+        _ = [batch async for batch in batches]
+
+
+async def _put_results(stage: Stage, values: list[str]) -> None:
+    (only,) = await stage.submit("e1", step(0, len(values)))
+    await stage.put(only, list(range(len(values))), S.SUCCEEDED)
+    for index, value in enumerate(values):
+        await stage.run(
+            """INSERT INTO attempts (step_id, index, attempt, state, worker_id, results)
+            VALUES (:s, :i, 1, 6, 1, CAST(:r AS jsonb))""",
+            s=only, i=index, r=f'{{"y": {value}}}',
+        )  # fmt: skip
+
+
 async def test_platform_views_sum_live_workers(stage: Stage) -> None:
     (only,) = await stage.submit("e1", step(0, 5))
     await stage.put(only, [0, 1], S.RUNNING, worker=1)

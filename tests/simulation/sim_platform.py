@@ -142,7 +142,7 @@ class Platform:
         async def notify(workers: Sequence[int]) -> None:
             self._nudge("worker-lifecycle", "notify_canceled")(workers)
 
-        mover = DataMoverService(self.tasks, self.remote_experiments, self.remote_queries, self.storage)
+        mover = DataMoverService(self.tasks, self.remote_experiments, self.remote_queries, self.storage, self.clock)
         explainer = Explainer(self.remote_queries, self.clock, self.explain_step)
         return ExperimentOrchestratorService(
             self.remote_experiments, self.tasks, self.remote_queries, mover, explainer, fence, self.clock,

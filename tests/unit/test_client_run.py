@@ -253,6 +253,62 @@ def test_a_followed_log_goes_on_at_its_offset(tmp_path: Path) -> None:
     assert offsets == [0, 6]
 
 
+def test_a_log_goes_on_with_the_attempt_it_began_with(tmp_path: Path) -> None:
+    asked: list[str | None] = []
+
+    class Cut(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"first"
+            raise httpx.ReadError("reset")
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/logs"):
+            return httpx.Response(200, json=state("RUNNING", 0))
+        asked.append(request.url.params.get("attempt"))
+        if len(asked) == 1:
+            return httpx.Response(200, stream=Cut(), headers={"X-Attempt": "1"})
+        return httpx.Response(200, content=b" attempt" if asked[-1] == "1" else b"another attempt")
+
+    run = client_of(answer, tmp_path).run("exp-1")
+    assert run.logs("work") == "first attempt"
+    assert asked == [None, "1"]
+
+
+def test_waiting_ends_in_time_although_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EventStream, "_open", EventStream._lost)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        known = request.headers.get("If-None-Match")
+        return httpx.Response(304) if known else httpx.Response(200, json=state("PAUSED", 1), headers={"ETag": '"1"'})
+
+    run = client_of(answer, tmp_path).run("exp-1")
+    with pytest.raises(TimeoutError, match="has not ended"):
+        run.wait(timeout_s=0.2)
+
+
+@pytest.mark.parametrize("trouble", [httpx.Response(304), httpx.ConnectError("refused")])
+def test_following_ends_in_time(tmp_path: Path, trouble: Any) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    class Waiting(NoEvents):
+        def wait(self, timeout_s: float) -> list[dict[str, Any]]:
+            now[0] += timeout_s
+            return []
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        if isinstance(trouble, Exception):
+            raise trouble
+        return trouble
+
+    events: Any = Waiting()
+    transport = client_of(answer, tmp_path).transport
+    assert not list(follow(transport, "exp-1", events=events, sleep=sleep, clock=lambda: now[0], timeout_s=7.5))
+    assert now[0] == pytest.approx(7.5)
+
+
 def test_results_as_table_and_as_file(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     parquet.write_table(pa.table({"X": [1, 2]}), buffer)

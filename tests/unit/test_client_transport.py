@@ -20,6 +20,7 @@ from airavata_scheduler.client import (
     UnreachableError,
 )
 from airavata_scheduler.client.target import Target, find_target
+from airavata_scheduler.client.tokens import Tokens
 from airavata_scheduler.client.transport import Transport
 
 URL = "http://platform.test"
@@ -150,6 +151,22 @@ def test_logout_forgets(tmp_path: Path) -> None:
     transport.login("ada", "right")
     assert transport.logout() == "ada"
     assert "access-1" not in (tmp_path / "client" / "tokens.json").read_text()
+
+
+def test_logout_ends_the_login_of_a_token_that_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        ended.append(request.headers["Authorization"])
+        return httpx.Response(204)
+
+    platform = Platform(answer)
+    connect(platform, tmp_path).login("ada", "right")
+    platform.valid = set()
+    monkeypatch.setattr(Tokens, "fresh", lambda _self: False)
+    assert connect(platform, tmp_path).logout() == "ada"
+    assert platform.calls[-2:] == ["/auth/refresh", "/auth/logout"]
+    assert ended == ["Bearer access-2"]
 
 
 @pytest.mark.parametrize(

@@ -229,9 +229,8 @@ class MoverProxy:
     async def write_manifest(self, step_id: int) -> None:
         await self.handle.call("write_manifest", step_id)
 
-    async def remove_experiment(self, experiment: str) -> int:
-        found: int = await self.handle.call("remove_experiment", experiment)
-        return found
+    async def remove_experiment(self, experiment: str) -> None:
+        await self.handle.call("remove_experiment", experiment)
 
 
 class LiveOutput:

@@ -155,6 +155,10 @@ class MemoryExperimentStore:
         del database.experiments[experiment]
         database.append([Event("experiment.deleted", None, row.new.project, {"id": experiment})])
 
+    async def deleted(self) -> list[str]:
+        """As their events say."""
+        return [str(event.data["id"]) for event in self._database.events if event.kind == "experiment.deleted"]
+
     async def indexes(self, experiment: str, states: Sequence[TaskState]) -> dict[int, list[tuple[int, int]]]:
         """As ranges."""
         row = self._database.experiments.get(experiment)

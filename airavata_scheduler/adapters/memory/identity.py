@@ -73,13 +73,18 @@ class MemoryIdentityStore:
             raise ConflictError(f"{name!r} owns projects, experiments or credentials", path="name", remedy=remedy)
         del self.accounts[name]
 
-    async def add_refresh(self, token: RefreshToken) -> None:
+    async def add_refresh(self, token: RefreshToken, generation: int) -> bool:
+        account = self.accounts.get(token.user)
+        if account is None or account.view.disabled or account.generation != generation:
+            return False
         self.tokens[token.id] = token
+        return True
 
-    async def use_refresh(self, token_id: str) -> RefreshToken | None:
+    async def use_refresh(self, token_id: str, successor: str, now: float, expires_at: float) -> RefreshToken | None:
         before = self.tokens.get(token_id)
-        if before is not None:
+        if before is not None and not (before.used or before.revoked or before.expires_at <= now):
             self.tokens[token_id] = replace(before, used=True)
+            self.tokens[successor] = replace(before, id=successor, expires_at=expires_at)
         return before
 
     async def revoke_family(self, family: str) -> None:

@@ -77,6 +77,7 @@ _DELETE_ROWS = [
     sa.text(f"DELETE FROM {table} WHERE step_id IN {_STEPS_OF}") for table in ("tasks", "attempts", "outputs")
 ]
 _DELETE = sa.text("DELETE FROM experiments WHERE id = :id")
+_DELETED = sa.text("SELECT data ->> 'id' FROM events WHERE kind = 'experiment.deleted' ORDER BY seq")
 _DELETE_EVENTS = sa.text("DELETE FROM events WHERE experiment = :id")
 # Gaps and islands: neighbours in a run have the same difference between index and rank.
 _INDEXES = sa.text("""
@@ -268,6 +269,14 @@ class PostgresExperimentStore:
             done = True
 
         await transaction(self._engine, work)
+
+    async def deleted(self) -> list[str]:
+        """As their events say, which are kept."""
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            return list((await connection.execute(_DELETED)).scalars())
+
+        return await transaction(self._engine, work)
 
     async def indexes(self, experiment: str, states: Sequence[TaskState]) -> dict[int, list[tuple[int, int]]]:
         """As ranges, so that a million tasks are a few numbers."""

@@ -33,16 +33,22 @@ _LOCK_ADMINS = "SELECT name FROM users WHERE admin AND NOT disabled ORDER BY nam
 _USER_COLUMNS = ("full_name", "email", "admin", "disabled", "password_hash")
 _PROJECT_COLUMNS = ("description", "weight", "owner")
 
+#: Whatever adds or voids tokens of a user waits here for whoever else does: none is added beside a revocation.
+_LOCK_USER = "SELECT token_generation, disabled FROM users WHERE name = :user FOR NO KEY UPDATE"
+_OWNER = "SELECT user_name FROM refresh_tokens WHERE id = :id"
+_FAMILY_OWNER = "SELECT DISTINCT user_name FROM refresh_tokens WHERE family = :family"
+#: Repeated after a commit whose answer was lost, it finds its own successor.
 _USE_REFRESH = f"""
-WITH before AS (SELECT * FROM refresh_tokens WHERE id = :id FOR UPDATE),
-  mark AS (UPDATE refresh_tokens t SET used_at = clock_timestamp() FROM before b
-    WHERE t.id = b.id AND b.used_at IS NULL)
-SELECT b.id, b.family, b.user_name AS user, {epoch("b.expires_at")} AS expires_at, b.used_at IS NOT NULL AS used,
-  b.revoked_at IS NOT NULL AS revoked FROM before b
+SELECT id, family, user_name AS user, {epoch("expires_at")} AS expires_at, revoked_at IS NOT NULL AS revoked,
+  used_at IS NOT NULL AND NOT EXISTS (SELECT FROM refresh_tokens s WHERE s.id = :successor) AS used,
+  used_at IS NULL AND revoked_at IS NULL AND expires_at > to_timestamp(:now) AS good
+FROM refresh_tokens WHERE id = :id
 """
+_MARK_USED = "UPDATE refresh_tokens SET used_at = clock_timestamp() WHERE id = :id"
 _ADD_REFRESH = """
 WITH swept AS (DELETE FROM refresh_tokens WHERE user_name = :user AND expires_at < clock_timestamp())
 INSERT INTO refresh_tokens (id, family, user_name, expires_at) VALUES (:id, :family, :user, to_timestamp(:expires_at))
+ON CONFLICT (id) DO NOTHING
 """
 _REVOKE = "UPDATE refresh_tokens SET revoked_at = clock_timestamp() WHERE revoked_at IS NULL AND "
 _PROJECTS = f"""
@@ -115,6 +121,7 @@ class SqlIdentityStore(Reader):
             if loses_admin:
                 await self._keep_an_admin(connection, name)
             if new_generation:
+                await connection.execute(sa.text(_LOCK_USER), {"user": name})
                 await connection.execute(sa.text(f"{_REVOKE}user_name = :name"), {"name": name})
             found = (await connection.execute(sa.text(statement), {**changes, "name": name})).mappings().first()
             return None if found is None else dict(found)
@@ -147,16 +154,45 @@ class SqlIdentityStore(Reader):
         if not found:
             raise _no_user(name)
 
-    async def add_refresh(self, token: RefreshToken) -> None:
+    async def add_refresh(self, token: RefreshToken, generation: int) -> bool:
         given = {"id": token.id, "family": token.family, "user": token.user, "expires_at": token.expires_at}
-        await self._write(_ADD_REFRESH, given)
 
-    async def use_refresh(self, token_id: str) -> RefreshToken | None:
-        found = await self._write(_USE_REFRESH, {"id": token_id})
-        return RefreshToken(**found[0]) if found else None
+        async def work(connection: AsyncConnection) -> bool:
+            user = (await connection.execute(sa.text(_LOCK_USER), {"user": token.user})).first()
+            if user is None or user.disabled or user.token_generation != generation:
+                return False
+            await connection.execute(sa.text(_ADD_REFRESH), given)
+            return True
+
+        return await transaction(self._engine, work)
+
+    async def use_refresh(self, token_id: str, successor: str, now: float, expires_at: float) -> RefreshToken | None:
+        asked = {"id": token_id, "successor": successor, "now": now}
+
+        async def work(connection: AsyncConnection) -> RefreshToken | None:
+            user = (await connection.execute(sa.text(_OWNER), {"id": token_id})).scalar()
+            if user is None:
+                return None
+            await connection.execute(sa.text(_LOCK_USER), {"user": user})
+            found = (await connection.execute(sa.text(_USE_REFRESH), asked)).mappings().first()
+            if found is None:
+                return None
+            token = {name: value for name, value in found.items() if name != "good"}
+            if found["good"]:
+                given = {"id": successor, "family": found["family"], "user": user, "expires_at": expires_at}
+                await connection.execute(sa.text(_MARK_USED), {"id": token_id})
+                await connection.execute(sa.text(_ADD_REFRESH), given)
+            return RefreshToken(**token)
+
+        return await transaction(self._engine, work)
 
     async def revoke_family(self, family: str) -> None:
-        await self._write(f"{_REVOKE}family = :family", {"family": family})
+        async def work(connection: AsyncConnection) -> None:
+            for user in (await connection.execute(sa.text(_FAMILY_OWNER), {"family": family})).scalars().all():
+                await connection.execute(sa.text(_LOCK_USER), {"user": user})
+            await connection.execute(sa.text(f"{_REVOKE}family = :family"), {"family": family})
+
+        await transaction(self._engine, work)
 
     async def projects(self, names: Sequence[str] | None) -> Sequence[ProjectView]:
         where = "" if names is None else "WHERE p.name = ANY(:names) "

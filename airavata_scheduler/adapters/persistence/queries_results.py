@@ -14,16 +14,19 @@ from airavata_scheduler.platform.ports.queries import ResultRow, ResultStep
 
 _BATCH = 10_000
 
-#: One pass over what the tasks reported, so that each column has one type from its first row on.
+#: One pass over what the tasks reported, so that each column has one type from its first row on. Numbers that neither
+#: a 64-bit integer nor a float holds as they are become text, digit by digit.
 _STEPS = """
 SELECT s.id, s.name, coalesce((
   SELECT json_object_agg(k.key, k.kind) FROM (
     SELECT v.key, CASE
       WHEN bool_and(jsonb_typeof(v.value) = 'boolean') THEN 'bool'
-      WHEN bool_and(jsonb_typeof(v.value) = 'number' AND v.value::text ~ '^-?[0-9]{{1,18}}$') THEN 'int'
-      WHEN bool_and(jsonb_typeof(v.value) = 'number') THEN 'float' ELSE 'str' END AS kind
+      WHEN bool_and(number IS NOT NULL AND v.value::text ~ '^-?[0-9]+$')
+      THEN CASE WHEN bool_and(number BETWEEN -9223372036854775808 AND 9223372036854775807) THEN 'int' ELSE 'str' END
+      WHEN bool_and(number IS NOT NULL AND abs(number) < 1.7e308) THEN 'float' ELSE 'str' END AS kind
     FROM tasks t JOIN attempts a ON a.step_id = t.step_id AND a.index = t.index AND a.attempt = t.attempt
     CROSS JOIN LATERAL jsonb_each(a.results) v
+    CROSS JOIN LATERAL (SELECT CASE WHEN jsonb_typeof(v.value) = 'number' THEN v.value::numeric END) AS n(number)
     WHERE t.step_id = s.id AND jsonb_typeof(a.results) = 'object' AND jsonb_typeof(v.value) <> 'null'
     GROUP BY v.key) k), '{{}}'::json) AS kinds
 FROM steps s WHERE s.experiment = :experiment{step} ORDER BY s.position

@@ -13,6 +13,8 @@ from airavata_scheduler.platform.ports.storage import StoredObject
 
 _CHUNK_BYTES = 1024 * 1024
 _LIST_PAGE = 1000
+#: What is being removed has such a name meanwhile.
+_ASIDE = ".deleted-"
 
 
 class PosixStorage:
@@ -82,7 +84,7 @@ class PosixStorage:
         count = 0
         async for _ in self.list(prefix):
             count += 1
-        await asyncio.to_thread(_remove, path, self._root / f".deleted-{uuid.uuid4().hex}")
+        await asyncio.to_thread(_remove, path, self._root)
         return count
 
     def local_path(self, key: str) -> str | None:
@@ -135,12 +137,14 @@ def _take(walk: Iterator[StoredObject], most: int) -> list[StoredObject]:
     return [item for item, _ in zip(walk, range(most), strict=False)]
 
 
-def _remove(path: Path, aside: Path) -> None:
+def _remove(path: Path, root: Path) -> None:
+    aside = root / f"{_ASIDE}{uuid.uuid4().hex}"
     try:
         path.rename(aside)
     except FileNotFoundError:
         return
-    if aside.is_dir():
-        shutil.rmtree(aside)
-    else:
-        aside.unlink()
+    for left in root.glob(f"{_ASIDE}*"):  # those of an interrupted removal as well
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=left != aside)
+        else:
+            left.unlink(missing_ok=True)

@@ -30,7 +30,7 @@ async def list_projects(caller: Caller, services: Services) -> Listing[ProjectMo
 async def add_project(body: NewProject, caller: Caller, services: Services) -> ProjectModel:
     """Make a project, which you will own."""
     await caller.platform()
-    if not PROJECT_NAME.match(body.name):
+    if not PROJECT_NAME.fullmatch(body.name):
         remedy = "use lower-case letters, digits, `.`, `_` and `-`"
         raise InvalidRequestError(f"{body.name!r} is not a project name", path="name", remedy=remedy)
     view = ProjectView(body.name, body.description, caller.name, services.clock.time())

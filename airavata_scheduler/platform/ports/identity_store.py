@@ -31,7 +31,7 @@ class RefreshToken:
 
 
 class IdentityStore(Protocol):
-    """Writes are single statements. NotFoundError and ConflictError name the thing."""
+    """Writes are transactions of their own. NotFoundError and ConflictError name the thing."""
 
     async def account(self, name: str) -> Account | None: ...
 
@@ -53,10 +53,15 @@ class IdentityStore(Protocol):
         """ConflictError if the user owns something, or is the last active admin."""
         ...
 
-    async def add_refresh(self, token: RefreshToken) -> None: ...
+    async def add_refresh(self, token: RefreshToken, generation: int) -> bool:
+        """Store the first token of a login; False if the user is disabled, or of another generation, by now."""
+        ...
 
-    async def use_refresh(self, token_id: str) -> RefreshToken | None:
-        """Mark as used, atomically; the token as it was before, or None if it is unknown."""
+    async def use_refresh(self, token_id: str, successor: str, now: float, expires_at: float) -> RefreshToken | None:
+        """Mark as used and store the successor, in one; the token as it was before, or None if it is unknown.
+
+        Nothing changes if it was used, was revoked or has expired. ``expires_at`` is the successor's.
+        """
         ...
 
     async def revoke_family(self, family: str) -> None: ...

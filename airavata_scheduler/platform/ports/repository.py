@@ -374,6 +374,10 @@ class ExperimentStore(Protocol):
         """ConflictError unless it is finished."""
         ...
 
+    async def deleted(self) -> list[str]:
+        """Every experiment that was ever deleted."""
+        ...
+
     async def indexes(self, experiment: str, states: Sequence[TaskState]) -> dict[int, list[tuple[int, int]]]:
         """Step position -> ranges (first, last) of the tasks in these states, in order."""
         ...

@@ -28,8 +28,8 @@ from airavata_scheduler.platform.ports.rate_limit import RateLimit
 
 MIN_PASSWORD = 10
 MAX_PASSWORD = 1024
-USER_NAME = re.compile(r"^[a-z][a-z0-9._-]{0,63}$")
-PROJECT_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
+USER_NAME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+PROJECT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 DEFAULT_PROJECT = "default"
 _ALGORITHM = "HS256"
 _LOG_IN = "log in again with `airavata auth login`"
@@ -133,7 +133,11 @@ class Identity:
             raise NotAuthenticatedError(
                 "wrong user name or password", remedy="check both; an administrator can set a new one"
             )
-        return await self._issue(account, secrets.token_hex(16))
+        family, refresh = secrets.token_hex(16), secrets.token_urlsafe(32)
+        token = RefreshToken(_token_id(refresh), family, account.view.name, self._refresh_expires_at())
+        if not await self.store.add_refresh(token, account.generation):
+            raise NotAuthenticatedError("the account was changed just now", remedy=_LOG_IN)
+        return self._tokens(account, family, refresh)
 
     async def _limit(self, rule: str, key: str) -> None:
         wait_s = await self._rate_limit.hit(rule, key)
@@ -142,7 +146,10 @@ class Identity:
 
     async def refresh(self, token: str) -> Tokens:
         """New tokens for a refresh token that was never used; a second use ends the whole login."""
-        found = await self.store.use_refresh(_token_id(token))
+        refresh = secrets.token_urlsafe(32)
+        found = await self.store.use_refresh(
+            _token_id(token), _token_id(refresh), self._clock.time(), self._refresh_expires_at()
+        )
         if found is None:
             raise NotAuthenticatedError("the refresh token is not known", remedy=_LOG_IN)
         if found.used or found.revoked:
@@ -153,20 +160,19 @@ class Identity:
         account = await self.store.account(found.user)
         if account is None or account.view.disabled or found.expires_at <= self._clock.time():
             raise NotAuthenticatedError("the refresh token is not valid any more", remedy=_LOG_IN)
-        return await self._issue(account, found.family)
+        return self._tokens(account, found.family, refresh)
 
-    async def _issue(self, account: Account, family: str) -> Tokens:
-        now = self._clock.time()
-        refresh = secrets.token_urlsafe(32)
-        await self.store.add_refresh(
-            RefreshToken(_token_id(refresh), family, account.view.name, now + self._settings.refresh_s)
-        )
+    def _refresh_expires_at(self) -> float:
+        return self._clock.time() + self._settings.refresh_s
+
+    def _tokens(self, account: Account, family: str, refresh: str) -> Tokens:
+        now = int(self._clock.time())
         claims = {
             "sub": account.view.name,
             "fam": family,
             "gen": account.generation,
-            "iat": int(now),
-            "exp": int(now) + self._settings.access_s,
+            "iat": now,
+            "exp": now + self._settings.access_s,
         }
         access = jwt.encode(claims, self._settings.key, algorithm=_ALGORITHM)
         return Tokens(access, refresh, self._settings.access_s)
@@ -191,6 +197,12 @@ class Identity:
             raise NotAuthenticatedError("the access token has been revoked", remedy=_LOG_IN)
         return Principal(found[0].view, family)
 
+    async def look_again(self, principal: Principal) -> None:
+        """NotAuthenticatedError once the login of somebody who was let in has ended."""
+        found = await self.store.session(principal.name, principal.family)
+        if found is None or not found[1] or found[0].view.disabled:
+            raise NotAuthenticatedError("the login has ended", remedy=_LOG_IN)
+
     async def logout(self, principal: Principal, *, everywhere: bool = False) -> None:
         """End this login, or all logins of the user."""
         await self.store.revoke_family(principal.family)
@@ -201,7 +213,7 @@ class Identity:
         self, name: str, password: str, full_name: str = "", email: str = "", admin: bool = False
     ) -> UserView:
         """InvalidRequestError for a bad name or password, ConflictError for a name that is taken."""
-        if not USER_NAME.match(name):
+        if not USER_NAME.fullmatch(name):
             raise InvalidRequestError(
                 f"{name!r} is not a user name",
                 path="name",

@@ -7,6 +7,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from airavata_scheduler.platform.domain.compile import ResourceOffer, check_fits, compile_document
@@ -20,6 +21,7 @@ from airavata_scheduler.platform.domain.errors import (
     InvalidDocumentError,
     InvalidRequestError,
     NotFoundError,
+    UnavailableError,
 )
 from airavata_scheduler.platform.domain.quantities import DEADLINE_FORMS, parse_deadline
 from airavata_scheduler.platform.domain.states import TaskState
@@ -245,10 +247,14 @@ class ExperimentOrchestratorService:
         return await self._changed(actor, "cancel", experiment)
 
     async def delete(self, actor: str, experiment: str) -> None:
-        """The records first: files that nothing names do no harm, names without files would."""
+        """The records first: files that nothing names do no harm, names without files would.
+
+        It is done then; a mover that does not answer finds the files when it looks for what deletions left behind.
+        """
         await self._store.delete(experiment)
-        await self._mover.remove_experiment(experiment)
         await self._store.audit(actor, "experiment.delete", experiment, {})
+        with suppress(UnavailableError):
+            await self._mover.remove_experiment(experiment)
 
     async def _changed(self, actor: str, action: str, experiment: str) -> ExperimentView:
         await self._store.audit(actor, f"experiment.{action}", experiment, {})

@@ -135,6 +135,9 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values], kind)
     if pa.types.is_floating(kind):
         return pa.array([None if v is None else float(v) for v in values], kind)
+    if pa.types.is_integer(kind) and any(isinstance(v, float) for v in values):
+        # Reported since the columns got their types. Arrow would cut it off; who asks again gets another type.
+        raise TypeError("a column of whole numbers has got one with a fraction")
     return pa.array(values, kind)
 
 
