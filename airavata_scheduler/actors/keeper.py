@@ -62,7 +62,7 @@ _CLASSES: Mapping[str, type[ServiceActor[Any]]] = {
 }
 _PERIOD_S = 1.0
 #: Who answered is not asked again for so long: on an idle platform pings are most of what happens.
-_PING_EVERY_S = 5.0
+_PING_EVERY_S = 3.0
 _PING_LIMIT_S = 10.0
 _STOP_LIMIT_S = 5.0
 
