@@ -47,6 +47,14 @@ async def test_another_budget_comes_with_going_on(world: World) -> None:
     assert len(await world.claim(a, 1)) == 1
 
 
+async def test_another_budget_comes_although_it_goes_on_already(world: World) -> None:
+    await world.submit("e", STEP)
+    await world.experiments.pause("e", "no money")
+    await world.experiments.resume("e", 2.5)
+    await world.experiments.resume("e", 4.0)
+    assert (await world.tasks.planning_state()).steps[0].budget == 4.0
+
+
 async def test_another_deadline_comes_with_going_on(world: World) -> None:
     (a,) = await world.submit("e", STEP)
     await world.experiments.pause("e", "too late")

@@ -80,3 +80,12 @@ async def test_a_removal_takes_along_what_an_interrupted_one_left(tmp_path: Path
     await storage.write("e/out", b"1")
     assert await storage.delete_tree("e") == 1
     assert [found.key async for found in storage.list("")] == []
+
+
+async def test_removals_at_the_same_time_do_not_disturb_each_other(tmp_path: Path) -> None:
+    storage = PosixStorage(tmp_path)
+    for name in "abcd":
+        for index in range(60):
+            await storage.write(f"{name}/t/{index}/1/out", b"1")
+    assert await asyncio.gather(*(storage.delete_tree(name) for name in "abcd")) == [60] * 4
+    assert [found.key async for found in storage.list("")] == []

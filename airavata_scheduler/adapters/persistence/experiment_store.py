@@ -48,7 +48,7 @@ WHERE id = :id
 """)
 _SET_LIMITS = sa.text("""
 UPDATE experiments SET budget = coalesce(CAST(:budget AS double precision), budget),
-  deadline = coalesce(CAST(:deadline AS timestamptz), deadline)
+  deadline = coalesce(CAST(:deadline AS timestamptz), deadline), version = version + 1
 WHERE id = :id
 """)
 _WARNED = sa.text("SELECT EXISTS (SELECT FROM events WHERE experiment = :id AND kind = :kind)")
@@ -183,6 +183,8 @@ class PostgresExperimentStore:
         async def work(connection: AsyncConnection) -> ExperimentState:
             now, project = await _lock(connection, experiment)
             if now is to:
+                if limits:  # whoever was a moment faster may have wanted others
+                    await connection.execute(_SET_LIMITS, {"id": experiment, **limits})
                 return to
             if now not in allowed:
                 wanted = " or ".join(sorted(allowed))

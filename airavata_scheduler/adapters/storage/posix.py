@@ -138,13 +138,18 @@ def _take(walk: Iterator[StoredObject], most: int) -> list[StoredObject]:
 
 
 def _remove(path: Path, root: Path) -> None:
-    aside = root / f"{_ASIDE}{uuid.uuid4().hex}"
     try:
-        path.rename(aside)
+        path.rename(root / f"{_ASIDE}{uuid.uuid4().hex}")
     except FileNotFoundError:
         return
     for left in root.glob(f"{_ASIDE}*"):  # those of an interrupted removal as well
         if left.is_dir():
-            shutil.rmtree(left, ignore_errors=left != aside)
+            shutil.rmtree(left, onerror=_unless_gone)
         else:
             left.unlink(missing_ok=True)
+
+
+def _unless_gone(_function: object, _path: str, found: tuple[type[BaseException], BaseException, object]) -> None:
+    """Two removals at a time take along what the other has set aside."""
+    if not isinstance(found[1], FileNotFoundError):
+        raise found[1]
