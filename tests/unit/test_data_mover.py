@@ -53,6 +53,38 @@ async def test_a_deletion_is_done_without_the_mover_which_removes_the_files_late
     assert list(storage.objects) == ["kept/t/0/1/out"]
 
 
+async def test_a_manifest_that_cannot_be_written_holds_up_no_other_gate() -> None:
+    opened: list[int] = []
+    announced = asyncio.Event()
+
+    class Store:
+        async def due_manifests(self) -> list[int]:
+            return [1, 2]
+
+        async def open_gate(self, _: Any, step_id: int) -> None:
+            opened.append(step_id)
+
+        async def announce_progress(self, *_: Any) -> dict[str, int]:
+            announced.set()
+            return {}
+
+    class Half(Away):
+        async def write_manifest(self, step_id: int) -> None:
+            if step_id == 1:
+                raise UnavailableError("it takes too long")
+
+    nothing, store, half = Any, Store(), Half()
+    behind: Any = (store, half)
+    service = ExperimentOrchestratorService(
+        behind[0], nothing, nothing, behind[1], nothing, nothing, nothing, notify_canceled=nothing, previewer=nothing
+    )
+    working = asyncio.create_task(service.run())
+    async with asyncio.timeout(5):
+        await announced.wait()
+    working.cancel()
+    assert opened == [2]
+
+
 async def test_who_deletes_very_much_does_not_wait_for_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     room = asyncio.Event()
 

@@ -33,6 +33,8 @@ from airavata_scheduler.platform.ports.queries import Queries
 _KNOWN_STEPS = 1000
 #: A frontier is some dozens of plans.
 _FRONTIER_S = 90.0
+#: A manifest names up to ten million files.
+_MANIFEST_S = 600.0
 
 
 class OrchestratorProxy:
@@ -227,7 +229,7 @@ class MoverProxy:
         return found
 
     async def write_manifest(self, step_id: int) -> None:
-        await self.handle.call("write_manifest", step_id)
+        await self.handle.call("write_manifest", step_id, wait_s=_MANIFEST_S)
 
     async def remove_experiment(self, experiment: str) -> None:
         await self.handle.call("remove_experiment", experiment)

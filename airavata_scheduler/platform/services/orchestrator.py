@@ -106,8 +106,12 @@ class ExperimentOrchestratorService:
         self._advance.set()
 
     async def _open_gates(self) -> None:
+        """A manifest that cannot be written now holds up its own gate only; it is due at the next look again."""
         for step_id in await self._store.due_manifests():
-            await self._mover.write_manifest(step_id)
+            try:
+                await self._mover.write_manifest(step_id)
+            except UnavailableError:
+                continue
             await self._store.open_gate(self._fence, step_id)
             self._wake_scheduler()
 
