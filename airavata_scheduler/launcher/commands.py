@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,17 +174,25 @@ def _wait(home: Path, supervisor: ProcessId, begun_s: float, progress: Callable[
             last = text
         if not supervisor.alive():
             return False
-        failures = state.get("failures", {})
+        # What the file says may still be of the supervisor before.
+        failures = state.get("failures", {}) if _is_of(state, supervisor) else {}
         if elapsed_s > settings.start_limit_s or max(failures.values(), default=0) >= _GIVE_UP_FAILURES:
             problems = "\n".join(now["problems"])
             raise LaunchError(_with_log(settings.paths, f"not healthy after {elapsed_s:.0f} s:\n{problems}"))
         time.sleep(0.2)
 
 
+def _is_of(state: Mapping[str, Any], supervisor: ProcessId) -> bool:
+    """Whether that supervisor has written this."""
+    return any(
+        entry.get("name") == "supervisor" and entry.get("pid") == supervisor.pid for entry in state.get("processes", [])
+    )
+
+
 def _stage_text(state: dict[str, Any], cluster: dict[str, Any], supervisor: ProcessId) -> str:
     """What is being waited for, in the order in which things start."""
-    names = {str(entry.get("name")): entry for entry in state.get("processes", [])}
-    if names.get("supervisor", {}).get("pid") != supervisor.pid:
+    names = {str(entry.get("name")) for entry in state.get("processes", [])}
+    if not _is_of(state, supervisor):
         return "starting PostgreSQL and Ray" if state.get("own_postgres", True) else "starting Ray"
     if state.get("problems"):
         return str(next(iter(state["problems"].values()))).splitlines()[0]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from airavata_scheduler.launcher import processes, ray_head
+from airavata_scheduler.launcher import commands, processes, ray_head
 from airavata_scheduler.launcher.backoff import Backoff
 from airavata_scheduler.launcher.environment import child_environment
 from airavata_scheduler.launcher.keeper_process import KeeperProcess
@@ -34,6 +35,24 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now_s
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_failures_of_the_supervisor_before_are_not_held_against_a_new_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    settings.save_run()
+    own = processes.identify_self()
+    written_by = {**own.as_json(), "pid": 1} if before else own.as_json()
+    state = {"processes": [{"name": "supervisor", **written_by}], "failures": {"postgres": 9}}
+    processes.write_json(settings.paths.processes, state)
+    looks = iter([{"healthy": False, "problems": ["no room on the disk"]}, {"healthy": True, "problems": []}])
+    monkeypatch.setattr(commands, "status", lambda _home: next(looks))
+    if before:
+        assert commands._wait(settings.home, own, time.monotonic(), lambda _stage: None)
+    else:
+        with pytest.raises(commands.LaunchError, match="no room on the disk"):
+            commands._wait(settings.home, own, time.monotonic(), lambda _stage: None)
 
 
 def test_backoff_starts_at_once_then_doubles_to_a_limit_and_forgets() -> None:
