@@ -68,8 +68,8 @@ class DownResult:
 def up(settings: Settings, *, detach: bool, progress: Callable[[Stage], None] = lambda _stage: None) -> UpResult:
     """Starts the platform of `settings.home`, or finds it running, and waits until it is healthy.
 
-    Not detached it returns only after Ctrl-C (or TERM), having ended everything. Raises `LaunchError`, and
-    `SettingsError`; what a failed first start has begun is ended again.
+    Not detached it returns only after Ctrl-C (or TERM), having ended everything, or after a `down` elsewhere. Raises
+    `LaunchError`, and `SettingsError`; what a failed first start has begun is ended again.
     """
     begun_s = time.monotonic()
     settings.paths.create()
@@ -89,8 +89,7 @@ def up(settings: Settings, *, detach: bool, progress: Callable[[Stage], None] = 
     result = _result(active, already, time.monotonic() - begun_s)
     if not detach:
         progress(Stage(f"running at {result.url}; Ctrl-C stops it", result.took_s))
-        _until_interrupted(found)
-        down(active.home)
+        _stay(active, found)
     return result
 
 
@@ -223,8 +222,26 @@ def _supervisor(paths: Paths) -> ProcessId | None:
     return None
 
 
-def _until_interrupted(supervisor: ProcessId) -> None:
-    """Returns on Ctrl-C, on TERM, or when the supervisor is gone."""
+def _stay(settings: Settings, supervisor: ProcessId) -> None:
+    """Until Ctrl-C (or TERM), which ends the platform, or until it was ended elsewhere.
+
+    The death of the supervisor alone ends nothing: what it kept goes on, and `LaunchError` says so.
+    """
+    if _until_interrupted(supervisor):
+        down(settings.home)
+        return
+    lock = FileLock(settings.paths.command_lock)
+    if lock.acquire(_COMMAND_LOCK_S):  # a `down` that is at work is waited for
+        lock.release()
+    if belongings(settings).find():
+        raise LaunchError(
+            f"the supervisor (pid {supervisor.pid}) is gone; what it started goes on: `airavata up` takes it over, "
+            "`airavata down` ends it"
+        )
+
+
+def _until_interrupted(supervisor: ProcessId) -> bool:
+    """Waits for Ctrl-C, TERM or the end of the supervisor; whether it still lives."""
     stopped: list[int] = []
     before = {
         number: signal.signal(number, lambda n, _f: stopped.append(n)) for number in (signal.SIGINT, signal.SIGTERM)
@@ -235,6 +252,7 @@ def _until_interrupted(supervisor: ProcessId) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    return supervisor.alive()
 
 
 def _end_everything(paths: Paths) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -53,6 +54,36 @@ def test_failures_of_the_supervisor_before_are_not_held_against_a_new_one(
     else:
         with pytest.raises(commands.LaunchError, match="no room on the disk"):
             commands._wait(settings.home, own, time.monotonic(), lambda _stage: None)
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_the_death_of_the_supervisor_alone_ends_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, goes_on: bool
+) -> None:
+    class Belongings:
+        def find(self) -> list[processes.ProcessId]:
+            return [processes.identify_self()] if goes_on else []
+
+    def refuse(_home: Path) -> None:
+        raise AssertionError("nobody asked for the end")
+
+    monkeypatch.setattr(commands, "belongings", lambda _settings: Belongings())
+    monkeypatch.setattr(commands, "down", refuse)
+    gone = processes.ProcessId(pid=1, start_ticks=0, boot="another")
+    if goes_on:
+        with pytest.raises(commands.LaunchError, match="takes it over"):
+            commands._stay(settings, gone)
+    else:
+        commands._stay(settings, gone)
+
+
+def test_an_interrupt_ends_the_platform(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[Path] = []
+    monkeypatch.setattr(commands, "down", ended.append)
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    commands._stay(settings, processes.identify_self())
+    assert ended == [settings.home]
 
 
 def test_backoff_starts_at_once_then_doubles_to_a_limit_and_forgets() -> None:
