@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airavata_scheduler.launcher.processes import ProcessId, identify
 from airavata_scheduler.launcher.status import status
 
 if TYPE_CHECKING:
@@ -108,10 +109,12 @@ def sweep(platform: Platform, tmp_path: Path, wait_until: Wait, request: pytest.
     platform.experiment("cancel", under_way.id, code=None)
 
 
-def _kill(*pids: int) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+def _kill(*pids: int) -> list[ProcessId]:
+    """Kill them; who they were, because a sweep comes round to their numbers again."""
+    found = [process for pid in pids if (process := identify(pid)) is not None]
+    for process in found:
+        process.kill()
+    return found
 
 
 @pytest.mark.parametrize(
@@ -131,11 +134,11 @@ def _kill(*pids: int) -> None:
         "postgres",
     ],
 )
-def test_kill(sweep: Sweep, name: str, is_alive: Any) -> None:
-    killed = [sweep.pid_of(one) for one in name.split()]
-    _kill(*killed)
-    sweep.ends_well(sweep.recovers(*killed))
-    assert not any(map(is_alive, killed))
+def test_kill(sweep: Sweep, name: str) -> None:
+    pids = [sweep.pid_of(one) for one in name.split()]
+    killed = _kill(*pids)
+    sweep.ends_well(sweep.recovers(*pids))
+    assert not any(process.alive() for process in killed)
 
 
 def test_kill_of_the_supervisor_needs_up(platform: Platform, sweep: Sweep, wait_until: Wait) -> None:
@@ -150,11 +153,11 @@ def test_kill_of_the_supervisor_needs_up(platform: Platform, sweep: Sweep, wait_
     assert after["ray.raylet"] == before["ray.raylet"], "what ran is adopted, not started again"
 
 
-def test_kill_of_all_ray_processes(sweep: Sweep, is_alive: Any) -> None:
-    ours = [pid for name, pid in sweep.pids.items() if name.startswith(("ray.", "svc.", "exec.", "api."))]
-    _kill(*ours)
-    sweep.ends_well(sweep.recovers(*ours))
-    assert not any(map(is_alive, ours))
+def test_kill_of_all_ray_processes(sweep: Sweep) -> None:
+    pids = [pid for name, pid in sweep.pids.items() if name.startswith(("ray.", "svc.", "exec.", "api."))]
+    killed = _kill(*pids)
+    sweep.ends_well(sweep.recovers(*pids))
+    assert not any(process.alive() for process in killed)
 
 
 @pytest.mark.parametrize(("name", "lease_s"), [("svc.task-scheduler", _ACTOR_LEASE_S), ("exec.", _WORKER_LEASE_S)])
@@ -176,11 +179,11 @@ def test_frozen_for_longer_than_a_lease(
     sweep.ends_well(sweep.recovers())
 
 
-def test_everything_at_once(platform: Platform, sweep: Sweep, is_alive: Any, wait_until: Wait) -> None:
+def test_everything_at_once(platform: Platform, sweep: Sweep, wait_until: Wait) -> None:
     pids = list(sweep.pids.values())
     random.Random(1).shuffle(pids)
-    _kill(*pids)
-    wait_until(lambda: not any(is_alive(pid) for pid in pids), 20)
+    killed = _kill(*pids)
+    wait_until(lambda: not any(process.alive() for process in killed), 20)
     platform.up()
     sweep.ends_well(time.time())
     assert platform.status()["healthy"]
