@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -125,3 +125,25 @@ def own_database(postgres_server: PostgresServer) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
     yield postgres_server.create(name, _TEMPLATE)
     postgres_server.drop(name)
+
+
+@pytest.fixture
+def lose_commit(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[object]]:
+    """Called, it loses the answer to the next commit. The list then holds the connection; emptied, it loses another."""
+
+    def begin() -> list[object]:
+        from sqlalchemy.engine import Connection  # noqa: PLC0415
+
+        commit = Connection._commit_impl
+        lost: list[object] = []
+
+        def commit_and_lose(connection: Connection) -> None:
+            commit(connection)
+            if not lost:
+                lost.append(connection)
+                raise psycopg.OperationalError("the connection is lost")
+
+        monkeypatch.setattr(Connection, "_commit_impl", commit_and_lose)
+        return lost
+
+    return begin

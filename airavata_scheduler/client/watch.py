@@ -76,10 +76,9 @@ def follow(
 
 def _wait(stream: EventStream, pause_s: float, end: float, clock: Callable[[], float]) -> None:
     """Until something has happened, or it is time to look anyway; a burst of progress is worth one look."""
-    now = clock()
-    happened = stream.wait(min(_PAUSE_WITH_EVENTS_S if stream.connected else pause_s, end - now))
-    end = min(end, clock() + _SHORTEST_GAP_S)
-    while _only_progress(happened) and (left_s := end - clock()) > 0:
+    happened = stream.wait(min(_PAUSE_WITH_EVENTS_S if stream.connected else pause_s, end - clock()))
+    look_at = min(end, clock() + _SHORTEST_GAP_S)
+    while _only_progress(happened) and (left_s := look_at - clock()) > 0:
         happened = stream.wait(left_s) or happened
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import psycopg
 import pytest
-from sqlalchemy.engine import Connection
 
 from airavata_scheduler.adapters.memory.identity import MemoryIdentityStore
 from airavata_scheduler.adapters.persistence.engine import create_engine
@@ -68,22 +66,13 @@ async def test_a_login_of_before_a_change_of_the_password_gets_no_token(store: I
 
 
 async def test_a_refresh_whose_answer_is_lost_in_the_database_is_one(
-    own_database: Any, monkeypatch: pytest.MonkeyPatch
+    own_database: str, lose_commit: Callable[[], list[object]]
 ) -> None:
-    commit = Connection._commit_impl
-    lost: list[Connection] = []
-
-    def commit_and_lose(connection: Connection) -> None:
-        commit(connection)
-        if not lost:
-            lost.append(connection)
-            raise psycopg.OperationalError("the connection is lost")
-
     engine = create_engine(own_database)
     store = SqlIdentityStore(engine)
     await store.add_user(UserView("ada", "", "", admin=False, disabled=False, created_at=0.0), "hash")
     assert await store.add_refresh(token("one"), 0)
-    monkeypatch.setattr(Connection, "_commit_impl", commit_and_lose)
+    lost = lose_commit()
     before = await store.use_refresh("one", "two", NOW, LATER)
     assert lost
     assert before is not None

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-import psycopg
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from airavata_scheduler.adapters.persistence.engine import create_engine
 from airavata_scheduler.adapters.persistence.experiment_store import PostgresExperimentStore
@@ -344,17 +342,10 @@ async def test_what_is_given_back_during_a_cancel_is_canceled_as_well(stage: Sta
     assert {row[0] for row in await stage.run("SELECT state FROM tasks")} == {int(S.CANCELED)}
 
 
-async def test_a_commit_whose_answer_is_lost_has_happened_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    commit = Connection._commit_impl
-    lost: list[Connection] = []
-
-    def commit_and_lose(connection: Connection) -> None:
-        commit(connection)
-        if not lost:
-            lost.append(connection)
-            raise psycopg.OperationalError("the connection is lost")
-
-    monkeypatch.setattr(Connection, "_commit_impl", commit_and_lose)
+async def test_a_commit_whose_answer_is_lost_has_happened_once(
+    stage: Stage, lose_commit: Callable[[], list[object]]
+) -> None:
+    lost = lose_commit()
     store = PostgresExperimentStore(stage.engine)
     (a,) = await stage.submit("e1", step(0, 3))
     assert lost

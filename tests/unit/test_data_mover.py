@@ -53,36 +53,48 @@ async def test_a_deletion_is_done_without_the_mover_which_removes_the_files_late
     assert list(storage.objects) == ["kept/t/0/1/out"]
 
 
-async def test_a_manifest_that_cannot_be_written_holds_up_no_other_gate() -> None:
+async def test_a_manifest_that_fails_or_takes_long_holds_up_no_other_gate_and_no_progress() -> None:
     opened: list[int] = []
-    announced = asyncio.Event()
+    asked: list[int] = []
+    looks = 0
+    enough = asyncio.Event()
 
     class Store:
         async def due_manifests(self) -> list[int]:
-            return [1, 2]
+            return [step_id for step_id in (1, 2, 3) if step_id not in opened]
 
         async def open_gate(self, _: Any, step_id: int) -> None:
             opened.append(step_id)
 
         async def announce_progress(self, *_: Any) -> dict[str, int]:
-            announced.set()
-            return {}
+            nonlocal looks
+            looks += 1
+            if looks == 3:
+                enough.set()
+            return {"e": looks}
 
-    class Half(Away):
+    class Mover(Away):
         async def write_manifest(self, step_id: int) -> None:
+            asked.append(step_id)
             if step_id == 1:
-                raise UnavailableError("it takes too long")
+                raise UnavailableError("it is away")
+            if step_id == 2:
+                await asyncio.Event().wait()
 
-    nothing, store, half = Any, Store(), Half()
-    behind: Any = (store, half)
+    nothing, store, mover = Any, Store(), Mover()
+    behind: Any = (store, mover)
     service = ExperimentOrchestratorService(
         behind[0], nothing, nothing, behind[1], nothing, nothing, nothing, notify_canceled=nothing, previewer=nothing
     )
     working = asyncio.create_task(service.run())
-    async with asyncio.timeout(5):
-        await announced.wait()
+    async with asyncio.timeout(10):
+        await enough.wait()
     working.cancel()
-    assert opened == [2]
+    with suppress(asyncio.CancelledError):
+        await working
+    assert opened == [3]
+    assert asked.count(1) > 1, "what failed is tried again"
+    assert asked.count(2) == 1, "what is under way is not begun anew"
 
 
 async def test_who_deletes_very_much_does_not_wait_for_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,33 +85,46 @@ class ExperimentOrchestratorService:
         self._notify_canceled = notify_canceled
         self._previewer = previewer
         self._advance = asyncio.Event()
+        self._gates: dict[int, asyncio.Task[None]] = {}  #: step id -> who writes its manifest, and opens it
 
     # ---------------------------------------------------------------------------------------------------- the loop
 
     async def run(self) -> None:
         """Open the gates of gather steps and announce progress; never returns."""
         seen: Mapping[str, int] = {}
-        while True:
-            self._advance.clear()
-            await self._open_gates()
-            seen = await self._store.announce_progress(self._fence, seen)
-            try:
-                async with asyncio.timeout(_PERIOD_S if seen else _IDLE_PERIOD_S):
-                    await self._advance.wait()
-            except TimeoutError:
-                pass
+        try:
+            while True:
+                self._advance.clear()
+                await self._open_gates()
+                seen = await self._store.announce_progress(self._fence, seen)
+                try:
+                    async with asyncio.timeout(_PERIOD_S if seen else _IDLE_PERIOD_S):
+                        await self._advance.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            for opening in self._gates.values():
+                opening.cancel()
+            self._gates.clear()
 
     async def advance(self) -> None:
         """Look soon: something ended."""
         self._advance.set()
 
     async def _open_gates(self) -> None:
-        """A manifest that cannot be written now holds up its own gate only; it is due at the next look again."""
+        """Each gate by itself: a manifest of millions of names takes minutes, and nobody else waits for it."""
+        for step_id, opening in list(self._gates.items()):
+            if opening.done():
+                del self._gates[step_id]
+                opening.result()
         for step_id in await self._store.due_manifests():
-            try:
-                await self._mover.write_manifest(step_id)
-            except UnavailableError:
-                continue
+            if step_id not in self._gates:
+                self._gates[step_id] = asyncio.create_task(self._open_gate(step_id))
+
+    async def _open_gate(self, step_id: int) -> None:
+        """What does not work now is due at a later look again."""
+        with suppress(UnavailableError):
+            await self._mover.write_manifest(step_id)
             await self._store.open_gate(self._fence, step_id)
             self._wake_scheduler()
 
