@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: Told apart by people who see colours differently, too (Okabe and Ito).
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
+#: Fewer plans leave room below them, or one bar would fill the picture.
+_LEAST_ROWS = 8
 _UNITS = ((172_800.0, 86_400.0, "days"), (7200.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 
 
@@ -48,8 +50,9 @@ def _plans(axes: Axes, points: Sequence[Mapping[str, Any]], found: Mapping[str, 
     axes.set_xlabel(f"expected finish, {unit} from now (bar: 10 % to 90 %)")
     axes.set_ylabel("expected cost")
     axes.set_xlim(left=0)
-    spread = max(costs) - min(costs)
-    axes.set_ylim(max(0.0, min(costs) - 0.4 * spread), max(costs) + 0.15 * spread + 1e-9)
+    spread = max(costs) - min(costs) or max(costs) or 1.0
+    bottom, top = max(0.0, min(costs) - 0.4 * spread), max(costs) + 0.15 * spread
+    axes.set_ylim(bottom - 0.05 * (top - bottom), top)  # a plan that costs nothing is seen as a whole
     axes.grid(alpha=0.3)
 
 
@@ -87,9 +90,10 @@ def _places(axes: Axes, points: Sequence[Mapping[str, Any]]) -> None:
         axes.barh(rows, widths, left=start, color=_COLOURS[i % len(_COLOURS)], label=name, height=0.75)
         start = [a + b for a, b in zip(start, widths, strict=True)]
     axes.set_yticks(rows, [str(point["number"]) for point in points])
-    axes.invert_yaxis()
+    axes.set_ylim(max(len(points), _LEAST_ROWS) - 0.5, -0.5)
     axes.set_ylabel("plan")
     axes.set_xlabel("tasks")
+    axes.locator_params(axis="x", integer=True)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(4, len(names)), frameon=False, fontsize=8)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
