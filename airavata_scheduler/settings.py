@@ -141,8 +141,8 @@ class Settings(BaseSettings):
     dashboard_port: int | None = Field(default=None, ge=1024, le=65535)
     object_store_memory_bytes: int = Field(default=200_000_000, ge=80_000_000)
     worker_lease_s: float = Field(default=20.0, ge=1.0, le=3600.0)
-    heartbeat_s: float = Field(default=3.0, ge=0.1, le=1200.0)
-    actor_lease_s: float = Field(default=10.0, ge=1.0, le=3600.0)
+    heartbeat_s: float = Field(default=5.0, ge=0.1, le=1200.0)
+    actor_lease_s: float = Field(default=20.0, ge=1.0, le=3600.0)
     access_token_s: int = Field(default=3600, ge=60, le=7 * 86400)
     refresh_token_s: int = Field(default=30 * 86400, ge=3600, le=366 * 86400)
     storage_root: Path | None = None

@@ -110,6 +110,7 @@ def _response() -> tuple[Figure, ...]:
         Figure(
             "response", "idle_empty_actor_percent", "an empty Ray actor, for comparison", "% of a core", scale="time"
         ),
+        Figure("response", "idle_driver_percent", "a driver that does nothing", "% of a core", scale="time"),
         Figure("response", "idle_serve_percent", "Serve's controller and proxy", "% of a core", scale="time"),
         Figure("response", "up_cold_s", "`airavata up`, new home", "s", scale="time"),
         Figure("response", "up_warm_s", "`airavata up`, known home", "s", scale="time"),

@@ -3,7 +3,8 @@
 Our service actors, executors and replicas are processes of Ray's: its library polls for signals, metrics and messages
 in each of them, whether or not we do anything. How much that is, is measured, not guessed: beside ours, in the same
 cluster and during the same seconds, run actors that are empty. What such a one uses is taken off once for each of our
-processes that has Ray in it. Ray's core, its dashboard and Serve's controller and proxy are not ours at all.
+processes that is an actor. The keeper is a driver of Ray's, and so is this process, which sleeps meanwhile: what it
+uses is taken off the keeper. Ray's core, its dashboard and Serve's controller and proxy are not ours at all.
 """
 
 from __future__ import annotations
@@ -23,15 +24,19 @@ from benchmarks.live import RAYS_OWN, LivePlatform
 from benchmarks.proc import cpu_s, used_since
 
 EMPTY = 3  #: so many empty actors; the median counts
-_IN_RAY = ("svc.", "exec.", "api.")
+_ACTORS = ("svc.", "exec.", "api.")
 
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """All in per cent of a core. ``empty`` is an actor without content, ``serve`` are controller and proxy."""
+    """All in per cent of a core. ``empty`` is an actor without content, ``driver`` a driver that does nothing.
+
+    ``serve`` are Serve's controller and proxy.
+    """
 
     by_process: Mapping[str, float]
     empty: float
+    driver: float
     serve: float
 
     @property
@@ -42,10 +47,12 @@ class Idle:
     @property
     def own(self) -> float:
         """Without what Ray's library would use there without us."""
-        return sum(
-            max(0.0, percent - self.empty) if name.startswith(_IN_RAY) and "/spawner-" not in name else percent
-            for name, percent in self.by_process.items()
-        )
+        return sum(max(0.0, percent - self._rays_part(name)) for name, percent in self.by_process.items())
+
+    def _rays_part(self, name: str) -> float:
+        if name == "keeper":
+            return self.driver
+        return self.empty if name.startswith(_ACTORS) and "/spawner-" not in name else 0.0
 
 
 def idle(platform: LivePlatform, settle_s: float, watched_s: float) -> Idle:
@@ -55,13 +62,14 @@ def idle(platform: LivePlatform, settle_s: float, watched_s: float) -> Idle:
         listed = platform.airavata("status")["processes"]
         serve = {process["pid"] for process in listed if process["name"].startswith(RAYS_OWN)}
         groups = platform.named_pids()
-        before = cpu_s({pid for pids in groups.values() for pid in pids} | serve | empty)
+        before = cpu_s({pid for pids in groups.values() for pid in pids} | serve | empty | {os.getpid()})
         began = time.monotonic()
         time.sleep(watched_s)
         per_cent = 100 / (time.monotonic() - began)
         return Idle(
             {name: per_cent * used_since(before, pids) for name, pids in groups.items()},
             statistics.median(per_cent * used_since(before, [pid]) for pid in empty),
+            per_cent * used_since(before, [os.getpid()]),
             per_cent * used_since(before, serve),
         )
 

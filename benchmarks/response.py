@@ -14,7 +14,8 @@
 `pending_bytes` is the growth of our processes' own memory while 100,000 tasks wait, per task; `files_10k` are the files
 that 10,000 tasks without outputs leave below storage and scratch. `idle_cpu_percent` is the CPU of our processes, of
 one core, while nothing happens, without what Ray's library alone uses in them (`idle.py`); `idle_whole_percent` is with
-it, `idle_empty_actor_percent` is what it uses in one, `idle_serve_percent` what Serve's controller and proxy use.
+it, `idle_empty_actor_percent` is what it uses in an actor, `idle_driver_percent` in a driver, `idle_serve_percent`
+what Serve's controller and proxy use.
 """
 
 from __future__ import annotations
@@ -115,7 +116,8 @@ def respond(home: Path, *, quick: bool) -> dict[str, Any]:
         for name, percent in sorted(seen.by_process.items(), key=lambda item: -item[1]):
             say(f"idle: {name} {percent:.2f} %")
         found |= {"idle_cpu_percent": seen.own, "idle_whole_percent": seen.whole}
-        found |= {"idle_empty_actor_percent": seen.empty, "idle_serve_percent": seen.serve}
+        found |= {"idle_empty_actor_percent": seen.empty, "idle_driver_percent": seen.driver}
+        found["idle_serve_percent"] = seen.serve
         found["down_s"] = platform.down()
         found["up_warm_s"] = platform.up()
     finally:

@@ -13,6 +13,8 @@ from airavata_scheduler.worker.channel import Channel
 BATCH = 800
 FIRST_BACKOFF_S = 0.1
 MOST_BACKOFF_S = 5.0
+#: What ends at the same time, as when an experiment is canceled, is reported together: a report takes far longer.
+_TOGETHER_S = 0.002
 _PASSING = (TaskState.RUNNING, TaskState.COLLECTING)
 
 
@@ -55,6 +57,7 @@ class Reporter:
             try:
                 async with asyncio.timeout(self._patience_s()):
                     await self._full.wait()
+                    await asyncio.sleep(_TOGETHER_S)
             except TimeoutError:
                 pass
             await self.flush()

@@ -196,15 +196,17 @@ class Session:
             backoff_s = FIRST_BACKOFF_S
             self._lease_until = asked_at + directives.lease_s
             self._obey(directives)
-            await asyncio.sleep(max(0.0, _LEAST_HEARTBEAT_S - (clock_s() - asked_at)))
+            # Told the same again, until it is done, we learn nothing.
+            pause_s = _LEAST_HEARTBEAT_S - (0.0 if directives.cancel else clock_s() - asked_at)
+            await asyncio.sleep(max(0.0, pause_s))
 
     async def _watch(self) -> None:
         """Notice a lease that ran out, also while this process or the machine was asleep, and the end of a drain."""
-        pause_s = min(0.25, self._welcome.lease_s / 10)
-        while clock_s() < self._lease_until:
+        pause_s = min(1.0, self._welcome.lease_s / 10)
+        while (left_s := self._lease_until - clock_s()) > 0:
             if self._draining and self._is_empty():
                 self._end(Ending.DRAINED)
-            await asyncio.sleep(0.01 if self._draining else pause_s)
+            await asyncio.sleep(0.01 if self._draining else min(pause_s, left_s))
         self._end(Ending.LOST)
 
     def _is_empty(self) -> bool:

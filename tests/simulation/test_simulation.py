@@ -19,7 +19,7 @@ def test_a_seed_gives_the_same_run_again() -> None:
 
 
 def test_a_run_is_not_empty() -> None:
-    runs = [simulate(seed) for seed in range(5)]
+    runs = [simulate(seed) for seed in range(6)]
     assert sum(run.tasks for run in runs) > 20
     assert sum(run.plans for run in runs) > 20
     assert sum(run.checks for run in runs) > 500

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from psycopg.types.json import Jsonb
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from airavata_scheduler.adapters.persistence.engine import transaction
+from airavata_scheduler.adapters.persistence.engine import single_statements, transaction
 from airavata_scheduler.adapters.persistence.events import append
 from airavata_scheduler.adapters.persistence.follow import follow, open_gates
 from airavata_scheduler.adapters.persistence.leases import check_fence
@@ -221,7 +221,7 @@ class PostgresExperimentStore:
         async def work(connection: AsyncConnection) -> int:
             return int((await connection.execute(_HOLDING, {"id": experiment})).scalar_one())
 
-        return await transaction(self._engine, work)
+        return await transaction(single_statements(self._engine), work)
 
     async def retry(self, experiment: str) -> int:
         """Back to READY, or PENDING where something else must be tried again first; how many."""
@@ -354,7 +354,7 @@ class PostgresExperimentStore:
             values = {"actor": actor, "action": action, "subject": subject, "detail": Jsonb(dict(detail))}
             await connection.execute(_AUDIT, values)
 
-        await transaction(self._engine, work)
+        await transaction(single_statements(self._engine), work)
 
 
 def _experiment_values(new: NewExperiment) -> dict[str, Any]:

@@ -44,9 +44,12 @@ from airavata_scheduler.platform.services.preview import Previewer
 from airavata_scheduler.platform.services.step_cache import StepCache
 
 _PERIOD_S = 0.5
-_IDLE_PERIOD_S = 2.0
+_IDLE_PERIOD_S = 5.0
 _CANCEL_WAIT_S = 8.0
-_CANCEL_POLL_S = 0.02
+#: No process ends and is reported sooner. Most are by then; whoever takes long is looked for less and less often.
+_CANCEL_SOONEST_S = 0.015
+_CANCEL_FIRST_PAUSE_S = 0.005
+_CANCEL_LONGEST_PAUSE_S = 0.1
 _SELECTIONS: Mapping[str, tuple[TaskState, ...]] = {
     "failed": (TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELED),
     "succeeded": (TaskState.SUCCEEDED,),
@@ -189,6 +192,7 @@ class ExperimentOrchestratorService:
         experiment, fresh = await self._store.insert(new)
         if fresh and request.start:
             self._wake_scheduler()
+            self._advance.set()
         return await self._queries.experiment(experiment)
 
     async def derive(self, actor: str, experiment: str, derivation: Derivation) -> ExperimentView:
@@ -258,10 +262,17 @@ class ExperimentOrchestratorService:
         _, workers = await self._store.cancel(experiment, reason or f"canceled by {actor}")
         if workers:
             await self._notify_canceled(workers)
-            until = self._clock.monotonic() + _CANCEL_WAIT_S
-            while await self._store.holding(experiment) and self._clock.monotonic() < until:
-                await self._clock.sleep(_CANCEL_POLL_S)
-        return await self._changed(actor, "cancel", experiment)
+        await self._note(actor, "cancel", experiment)  # while the workers end what they have
+        if workers:
+            await self._until_let_go(experiment)
+        return await self._queries.experiment(experiment)
+
+    async def _until_let_go(self, experiment: str) -> None:
+        pause_s, until = _CANCEL_FIRST_PAUSE_S, self._clock.monotonic() + _CANCEL_WAIT_S
+        await self._clock.sleep(_CANCEL_SOONEST_S)
+        while await self._store.holding(experiment) and self._clock.monotonic() < until:
+            await self._clock.sleep(pause_s)
+            pause_s = min(1.1 * pause_s, _CANCEL_LONGEST_PAUSE_S)
 
     async def delete(self, actor: str, experiment: str) -> None:
         """The records first: files that nothing names do no harm, names without files would.
@@ -274,10 +285,13 @@ class ExperimentOrchestratorService:
             await self._mover.remove_experiment(experiment)
 
     async def _changed(self, actor: str, action: str, experiment: str) -> ExperimentView:
+        await self._note(actor, action, experiment)
+        return await self._queries.experiment(experiment)
+
+    async def _note(self, actor: str, action: str, experiment: str) -> None:
         await self._store.audit(actor, f"experiment.{action}", experiment, {})
         self._wake_scheduler()
         self._advance.set()
-        return await self._queries.experiment(experiment)
 
     async def heed(self, alarms: Sequence[Alarm]) -> None:
         """An alarm about what ended, or was paused, meanwhile is none any more."""
