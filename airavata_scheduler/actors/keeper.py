@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 import structlog
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 
 from airavata_scheduler import __version__
 from airavata_scheduler.actors.credential_vault import CredentialVault
@@ -32,6 +32,7 @@ from airavata_scheduler.actors.options import executor_options, service_options
 from airavata_scheduler.actors.resource_registry import ResourceRegistry
 from airavata_scheduler.actors.service import ServiceActor
 from airavata_scheduler.actors.task_scheduler import TaskScheduler
+from airavata_scheduler.actors.watched import PING_LIMIT_S, Watched
 from airavata_scheduler.actors.worker_lifecycle import WorkerLifecycle
 from airavata_scheduler.adapters.actor_calls.handles import (
     LIFECYCLE,
@@ -61,88 +62,8 @@ _CLASSES: Mapping[str, type[ServiceActor[Any]]] = {
     MOVER: DataMover,
 }
 _PERIOD_S = 1.0
-#: Who answered is not asked again for so long: on an idle platform pings are most of what happens.
-_PING_EVERY_S = 3.0
-_PING_LIMIT_S = 10.0
-_STOP_LIMIT_S = 5.0
-
-
-class Watched:
-    """An actor that is pinged. ``pid`` is that of its last answer; ``local`` if it is a process of this machine."""
-
-    def __init__(self, name: str, role: str, handle: Any, *, local: bool = True) -> None:
-        self.name = name
-        self.role = role
-        self.handle = handle
-        self.local = local
-        self.pid = 0
-        self.answer: Mapping[str, Any] = {}
-        self._ping: Any = None
-        self._since_s = 0.0
-        self._next_s = 0.0
-        self.healthy = False
-
-    def look(self, now_s: float) -> bool:
-        """Collect the answer to the ping under way and send the next. False if the actor is gone for good."""
-        if self._ping is None:
-            if now_s >= self._next_s or self._is_gone():
-                self._ask(now_s)
-            return True
-        ready, _ = ray.wait([self._ping], timeout=0)
-        if ready:
-            return self._collect(now_s)
-        if now_s - self._since_s > _PING_LIMIT_S:
-            self._end_hung()
-        elif now_s - self._since_s > _PING_LIMIT_S / 2:
-            self.healthy = False
-        return True
-
-    def _collect(self, now_s: float) -> bool:
-        try:
-            self.answer = ray.get(self._ping)
-            self.pid, self.healthy = self.answer["pid"], True
-            self._ping, self._next_s = None, now_s + _PING_EVERY_S
-            return True
-        except RayActorError as error:
-            self.healthy = False
-            if "no_restart" in str(error) or not _may_restart(error):
-                return False
-        except Exception as error:  # noqa: BLE001 - the actor's own error, of whatever kind, is part of the report
-            self.healthy = False
-            _LOG.warning("an actor is not well", actor=self.name, error=str(error)[:500])
-        self._ask(now_s)
-        return True
-
-    def _ask(self, now_s: float) -> None:
-        self._ping, self._since_s = self.handle.ping.remote(), now_s
-
-    def _is_gone(self) -> bool:
-        """Whether its process has ended, as far as can be seen from here."""
-        return self.local and self.pid != 0 and not Path(f"/proc/{self.pid}").exists()
-
-    def _end_hung(self) -> None:
-        _LOG.error("an actor does not answer and is killed", actor=self.name, pid=self.pid)
-        self.healthy = False
-        # A frozen process carries out no request to end itself, so on this machine it is the kernel that ends it.
-        # The pid of one that was restarted since its last answer is not known.
-        if self.local and self.pid and not self._is_gone():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-        else:
-            ray.kill(self.handle, no_restart=False)
-        self._ping, self._next_s = None, 0.0
-
-    def stop(self) -> None:
-        """Ask it to end its work; RayError or TimeoutError when it does not."""
-        ray.get(self.handle.stop.remote(), timeout=_STOP_LIMIT_S)
-
-    def remove(self) -> None:
-        """End its process for good."""
-        ray.kill(self.handle, no_restart=True)
-
-
-def _may_restart(error: RayActorError) -> bool:
-    return type(error).__name__ == "ActorUnavailableError" or "restarting" in str(error).lower()
+#: No stage of a start takes longer, unless something hangs.
+_STAGE_LIMIT_S = 300.0
 
 
 class Keeper:
@@ -151,6 +72,7 @@ class Keeper:
     """
 
     _api: ServedApi  # from its start on
+    _controller: Watched  # Serve's, on which the API's processes depend
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -181,7 +103,7 @@ class Keeper:
         self._look_at(self._services)
         self._look_at_executors()
         self._stage("starting the API")
-        self._api = self._start_api()
+        self._start_api()
         self._stage("running")
         while not self._stop.is_set():
             self._look()
@@ -209,13 +131,37 @@ class Keeper:
         await stores.workers.ensure_storage(default_storage(self._settings))
         await stores.engine.dispose()
 
-    def _start_api(self) -> ServedApi:
+    def _start_api(self) -> None:
         # Importing Serve takes as long as everything else here, and the actors need not wait for it.
         from airavata_scheduler.api.serve import ServedApi
 
-        api = ServedApi(self._settings)
-        api.start()
-        return api
+        self._api = ServedApi(self._settings)
+        # Serve waits for its controller without a limit, so one that was found must answer first.
+        while (controller := self._api.controller()) is not None and not self._stop.is_set():
+            if self._answers(self._watched_controller(controller)):
+                break
+        self._api.start()
+        self._controller = self._watched_controller(self._api.controller())
+        self._answers(self._controller)
+
+    def _watched_controller(self, handle: Any) -> Watched:
+        return Watched(
+            "api.controller",
+            "api",
+            handle,
+            local=self._api.is_on(self._head),
+            method=self._api.account_method,
+            pid_of=self._api.heed,
+            pid=self._api.controller_pid(),
+        )
+
+    def _answers(self, watched: Watched) -> bool:
+        """Look until it does; False if it is gone for good."""
+        while not watched.healthy and not self._stop.is_set():
+            if not watched.look(time.monotonic()):
+                return False
+            self._stop.wait(_PERIOD_S / 10)
+        return True
 
     def _service(self, name: str) -> Any:
         """The running actor of this version, or a new one. One of another version is ended first."""
@@ -224,7 +170,7 @@ class Keeper:
         except ValueError:
             return self._new_service(name)
         try:
-            if ray.get(handle.ping.remote(), timeout=_PING_LIMIT_S)["version"] == __version__:
+            if ray.get(handle.ping.remote(), timeout=PING_LIMIT_S)["version"] == __version__:
                 return handle
         except (RayError, TimeoutError) as error:
             _LOG.warning("an actor that was found is replaced", actor=name, error=str(error)[:500])
@@ -258,7 +204,9 @@ class Keeper:
     def _look(self) -> None:
         self._look_at(self._services)
         self._look_at_executors()
-        self._api.look()
+        if not self._controller.look(time.monotonic()):
+            _LOG.error("Serve is gone and is started anew")
+            self._start_api()
         self._looked_at_s = time.monotonic()
         self._report = self._found()
 
@@ -283,7 +231,7 @@ class Keeper:
         return gone if group is not self._services else []
 
     def _found(self) -> dict[str, Any]:
-        everything = [*self._services.values(), *self._executors.values()]
+        everything = [*self._services.values(), *self._executors.values(), self._controller]
         problems = [f"{watched.name} does not answer" for watched in everything if not watched.healthy]
         problems += [f"{w.name} {w.answer['problem']}" for w in everything if w.healthy and w.answer.get("problem")]
         if not self._executors:
@@ -328,9 +276,9 @@ class Keeper:
         while True:
             report = {"at": time.time(), **self._report}
             silent_s = time.monotonic() - self._looked_at_s
-            if silent_s > _PING_LIMIT_S and report["stage"] == "running":
+            if silent_s > PING_LIMIT_S and report["stage"] == "running":
                 report |= {"healthy": False, "problems": [f"the keeper waits for Ray since {silent_s:.0f} s"]}
-            if silent_s < 6 * _PING_LIMIT_S or report["stage"] != "running":
+            if silent_s < (6 * PING_LIMIT_S if report["stage"] == "running" else _STAGE_LIMIT_S):
                 self._write(json.dumps(report))
             time.sleep(_PERIOD_S)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import ray
 import structlog
 from fastapi import FastAPI
 from ray import serve
 from ray._private import state as ray_state
 from ray.exceptions import RayError
+from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 from ray.serve.config import HTTPOptions, ProxyLocation
+from ray.serve.schema import ApplicationStatus
 
 from airavata_scheduler import __version__
 from airavata_scheduler.adapters.actor_calls.proxies import (
@@ -33,7 +36,6 @@ from airavata_scheduler.bootstrap import (
 from airavata_scheduler.settings import Settings
 
 _LOG = structlog.get_logger(__name__)
-_LOOK_EVERY = 3  # looks of the keeper, each about a second
 
 
 def api_services(home: str) -> ApiServices:
@@ -93,13 +95,34 @@ def _deployment(name: str, build: Callable[[str], FastAPI], home: str) -> Any:
 
 
 class ServedApi:
-    """Starts the API, and tells its processes. Blocking: used by the keeper."""
+    """Starts the API, and reads the account of its processes that Serve's controller gives. Used by the keeper."""
+
+    #: The method of the controller that gives the account.
+    account_method = "get_serve_instance_details"
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._looks = 0
         self.pids: dict[str, int] = {}
         self.problems: list[str] = ["the API was not started yet"]
+
+    def controller(self) -> Any:
+        """The handle of Serve's controller; None when Serve does not run."""
+        try:
+            return ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+        except ValueError:
+            return None
+
+    def controller_pid(self) -> int:
+        """Its process, whether that answers or not; 0 for none."""
+        return int(self._controller_entry().get("Pid") or 0)
+
+    def is_on(self, node_id: str) -> bool:
+        """Whether the controller is a process of that node."""
+        return (self._controller_entry().get("Address") or {}).get("NodeID") == node_id
+
+    def _controller_entry(self) -> dict[str, Any]:
+        handle = self.controller()
+        return ray_state.actors(handle._actor_id.hex()) if handle is not None else {}  # noqa: SLF001 - nothing else names it
 
     def start(self) -> None:
         """Deploy, or take over what is deployed."""
@@ -118,20 +141,6 @@ class ServedApi:
         serve.run_many(
             [serve.RunTarget(streams, name="streams", route_prefix="/api/v1/stream"), serve.RunTarget(api, name="api")]
         )
-        self.look()
-
-    def look(self) -> None:
-        """Ask Serve's controller for its processes, now and then."""
-        self._looks += 1
-        if self._looks % _LOOK_EVERY != 1:
-            return
-        try:
-            client = serve.context._get_global_client()  # noqa: SLF001 - `serve.status` tells states, but no pids
-            details = client.get_serve_details() if client else None
-        except (RayError, TimeoutError, serve.exceptions.RayServeException) as error:
-            self.problems = [f"Ray Serve does not answer: {str(error)[:200]}"]
-            return
-        self.pids, self.problems = _read(details) if details else ({}, ["Ray Serve does not run"])
 
     def stop(self) -> None:
         """Take the API away from a cluster that goes on, and Serve with it unless somebody else uses it."""
@@ -144,23 +153,23 @@ class ServedApi:
         except RayError as error:
             _LOG.warning("the API was not removed", error=str(error)[:500])
 
-
-def _read(details: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
-    """Pids by name, and what is not running, from the controller's own account."""
-    pids: dict[str, int] = {}
-    problems = []
-    pids["api.controller"] = _actor_pid(details.get("controller_info"))
-    for i, proxy in enumerate((details.get("proxies") or {}).values()):
-        pids["api.proxy" if i == 0 else f"api.proxy-{i}"] = _actor_pid(proxy)
-        if proxy.get("status") != "HEALTHY":
-            problems.append(f"the API's proxy is {proxy.get('status', 'starting')}")
-    for name, application in details.get("applications", {}).items():
-        if application["status"] != "RUNNING":
-            problems.append(f"the application {name} is {application['status']}: {application['message'][:200]}")
-        for deployment in application["deployments"].values():
-            for i, replica in enumerate(deployment["replicas"]):
-                pids[f"api.{name}" if i == 0 else f"api.{name}-{i}"] = replica.get("pid") or 0
-    return {name: pid for name, pid in pids.items() if pid}, problems
+    def heed(self, account: Mapping[str, Any]) -> int:
+        """Take over an account: pids by name, and what is not running. The pid of the controller itself; 0 for none."""
+        pids = {"api.controller": _actor_pid(account.get("controller_info"))}
+        problems = []
+        for i, proxy in enumerate((account.get("proxies") or {}).values()):
+            pids["api.proxy" if i == 0 else f"api.proxy-{i}"] = _actor_pid(proxy)
+            if proxy.get("status") != "HEALTHY":
+                problems.append(f"the API's proxy is {proxy.get('status', 'starting')}")
+        for name, application in account.get("applications", {}).items():
+            status = ApplicationStatus(application["status"])
+            if status is not ApplicationStatus.RUNNING:
+                problems.append(f"the application {name} is {status.value}: {application['message'][:200]}".strip(" :"))
+            for deployment in application["deployments"].values():
+                for i, replica in enumerate(deployment["replicas"]):
+                    pids[f"api.{name}" if i == 0 else f"api.{name}-{i}"] = replica.get("pid") or 0
+        self.pids, self.problems = {name: pid for name, pid in pids.items() if pid}, problems
+        return pids["api.controller"]
 
 
 def _actor_pid(details: dict[str, Any] | None) -> int:

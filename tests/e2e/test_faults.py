@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from conftest import Platform
 
 #: As in settings.py.
-_ACTOR_LEASE_S, _WORKER_LEASE_S = 10.0, 20.0
+_ACTOR_LEASE_S, _WORKER_LEASE_S = 20.0, 20.0
 _N = 2000
 _HEALED_S = 150.0
 #: A platform that has recovered has work under way so soon after that.
@@ -177,6 +177,23 @@ def test_frozen_for_longer_than_a_lease(
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
     sweep.ends_well(sweep.recovers())
+
+
+@pytest.mark.parametrize("keeper_too", [False, True], ids=["watched", "found"])
+def test_frozen_controller_of_serve(platform: Platform, keeper_too: bool, wait_until: Wait) -> None:
+    """Serve itself would wait for it without a limit: whoever watches the API, and whoever starts it."""
+    before = platform.pids()
+    os.kill(before["api.controller"], signal.SIGSTOP)
+    if keeper_too:
+        _kill(before["keeper"])
+
+    def is_replaced() -> bool:
+        state = status(platform.home)
+        pids = {entry["name"]: entry["pid"] for entry in state["processes"]}
+        return bool(state["healthy"]) and pids.get("api.controller") not in (before["api.controller"], None)
+
+    wait_until(is_replaced, _HEALED_S, lambda: f"not healthy: {platform.status()}")
+    assert platform.experiment("list")["items"] is not None
 
 
 def test_everything_at_once(platform: Platform, sweep: Sweep, wait_until: Wait) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airavata_scheduler.actors.keeper import Watched
+from airavata_scheduler.actors.watched import Watched
 
 
 class Actor:
