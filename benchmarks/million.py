@@ -143,6 +143,7 @@ def main() -> None:
         }
         say(f"{figures}; microseconds a task on the way: {done.paces_us}")
         with LivePlatform(home) as platform:
+            platform.warm_up()
             figures |= call_figures(platform, done.experiment)
             figures["api_cancel_ms"] = cancel_ms(platform, options.tasks)
             figures |= command_figures(platform, done.experiment, options.tasks)
