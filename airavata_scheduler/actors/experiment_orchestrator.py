@@ -29,6 +29,8 @@ class ExperimentOrchestrator(ServiceActor["ExperimentOrchestratorService"]):
             # A nudge: when it is lost, the workers learn of it with their next heartbeat.
             lifecycle.handle.tell("notify_canceled", workers)
 
+        # The first call of an actor looks it up and connects to it: let no cancel wait for that.
+        lifecycle.handle.tell("notify_canceled", ())
         return experiment_orchestrator(
             stores,
             fence,

@@ -113,8 +113,12 @@ def _start(settings: Settings, begun_s: float, progress: Callable[[Stage], None]
     _prepare(settings)
     try:
         supervisor = _spawn(settings)
-        if not _wait(settings.home, supervisor, begun_s, progress):
-            raise LaunchError(_with_log(settings.paths, "the supervisor ended"))
+        while not _wait(settings.home, supervisor, begun_s, progress):
+            # Where an `up` was killed in the moment that it started one, that may have been the first to take the lock.
+            first = _supervisor(settings.paths)
+            if first is None or first == supervisor:
+                raise LaunchError(_with_log(settings.paths, "the supervisor ended"))
+            supervisor = first
     except (LaunchError, KeyboardInterrupt):
         _end_everything(settings.paths)
         raise
@@ -215,11 +219,7 @@ def _result(settings: Settings, already: bool, took_s: float) -> UpResult:
 
 def _supervisor(paths: Paths) -> ProcessId | None:
     """The live supervisor of this home: whoever holds its lock, even before it has written its first file."""
-    for entry in processes.read_json(paths.processes).get("processes", []):
-        process = ProcessId.from_json(entry)
-        if entry.get("name") == "supervisor" and process is not None and process.alive():
-            return process
-    return None
+    return FileLock(paths.supervisor_lock).holder()
 
 
 def _stay(settings: Settings, supervisor: ProcessId) -> None:

@@ -232,7 +232,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class FileLock:
-    """An exclusive lock that ends with the process that holds it, however it ends."""
+    """An exclusive lock that ends with the process that holds it, however it ends. The file says who that is."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -252,10 +252,26 @@ class FileLock:
                 time.sleep(0.05)
             else:
                 self._descriptor = descriptor
+                self._sign(descriptor)
                 return True
+
+    def holder(self) -> ProcessId | None:
+        """The live process that holds it; None while nobody does, and for the moment before a new holder has signed."""
+        try:
+            process = ProcessId.from_json(json.loads(self.path.read_text()))
+        except (OSError, ValueError):
+            return None
+        return process if process is not None and process.alive() else None
+
+    def _sign(self, descriptor: int) -> None:
+        with contextlib.suppress(OSError):  # without room on the disk it is a lock all the same
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(identify_self().as_json()).encode(), 0)
 
     def release(self) -> None:
         if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -251,8 +251,7 @@ class Supervisor:
         for entry in state.get("processes", []):
             if entry.get("name") == "keeper" and self._keeper.adopt(ProcessId.from_json(entry)):
                 self._log.info("keeper adopted", extra={"pid": entry["pid"]})
-        if self._own_postgres:
-            self._postgres_process = self._postgres.process()
+        # A PostgreSQL that runs is adopted by its start, which also leaves its URL if nobody came to that before.
         if self._own_ray and not self._ray.alive():
             self._ray.forget()
 

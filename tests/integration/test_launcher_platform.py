@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pytest
 from airavata_scheduler.launcher import processes
 from airavata_scheduler.launcher.commands import LaunchError, doctor, down, status, up
 from airavata_scheduler.launcher.ports import free_port
+from airavata_scheduler.launcher.processes import FileLock
 from airavata_scheduler.launcher.ray_head import belongings
 from airavata_scheduler.settings import Settings
 
@@ -49,6 +51,14 @@ while True:
     temporary.write_text(json.dumps(report))
     temporary.replace(settings.paths.cluster)
     time.sleep(0.5)
+"""
+_UP = """
+import sys
+from airavata_scheduler.launcher.commands import up
+from airavata_scheduler.settings import Settings
+
+modules = {"keeper_module": "played_keeper", "migrate_module": "played_migrate"}
+up(Settings.load(home=sys.argv[1], http_port=int(sys.argv[2]), cpus=1, **modules), detach=True)
 """
 
 
@@ -173,6 +183,31 @@ def test_a_new_supervisor_adopts_what_runs(running: Settings) -> None:
     after = _pids(running)
     assert after.pop("supervisor") != before.pop("supervisor")
     assert after == before
+
+
+def test_a_postgres_that_nobody_told_of_is_adopted_and_told_of(running: Settings) -> None:
+    """The supervisor before ended between its start and the file with the URL."""
+    before = _pids(running)
+    url = running.paths.database_url.read_text()
+    os.kill(before["supervisor"], signal.SIGKILL)
+    running.paths.database_url.unlink()
+    up(running, detach=True)
+    assert running.paths.database_url.read_text() == url
+    assert _pids(running)["postgres"] == before["postgres"]
+
+
+def test_up_waits_for_the_supervisor_of_one_that_was_killed(running: Settings) -> None:
+    """Even before that supervisor has written what it starts."""
+    down(running.home)
+    first = subprocess.Popen([sys.executable, "-c", _UP, str(running.home), str(running.http_port)])
+    lock = FileLock(running.paths.supervisor_lock)
+    assert processes.wait_until(lambda: lock.holder() is not None, 30, step_s=0.005)
+    first.kill()
+    first.wait()
+    supervisor = lock.holder()
+    assert supervisor is not None
+    up(running, detach=True)
+    assert _pids(running)["supervisor"] == supervisor.pid
 
 
 def test_after_everything_was_killed_up_starts_again(running: Settings) -> None:

@@ -135,6 +135,17 @@ def test_a_lock_ends_with_its_holder(tmp_path: Path) -> None:
     second.release()
 
 
+def test_a_lock_names_its_holder(tmp_path: Path) -> None:
+    ours, other = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
+    assert other.holder() is None
+    assert ours.acquire()
+    assert other.holder() == processes.identify_self()
+    ours.release()
+    assert other.holder() is None
+    (tmp_path / "lock").write_text('{"pid": 1, "start_ticks": -1, "boot": "another"}')
+    assert other.holder() is None, "who was killed has not released it"
+
+
 def test_a_damaged_state_file_counts_as_missing(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     assert processes.read_json(path) == {}

@@ -191,8 +191,7 @@ class ExperimentOrchestratorService:
         )
         experiment, fresh = await self._store.insert(new)
         if fresh and request.start:
-            self._wake_scheduler()
-            self._advance.set()
+            self._wake()
         return await self._queries.experiment(experiment)
 
     async def derive(self, actor: str, experiment: str, derivation: Derivation) -> ExperimentView:
@@ -262,9 +261,11 @@ class ExperimentOrchestratorService:
         _, workers = await self._store.cancel(experiment, reason or f"canceled by {actor}")
         if workers:
             await self._notify_canceled(workers)
-        await self._note(actor, "cancel", experiment)  # while the workers end what they have
+        await self._store.audit(actor, "experiment.cancel", experiment, {})  # while the workers end what they have
         if workers:
             await self._until_let_go(experiment)
+        # Not before: whoever plans now does not listen to what the workers report.
+        self._wake()
         return await self._queries.experiment(experiment)
 
     async def _until_let_go(self, experiment: str) -> None:
@@ -285,11 +286,11 @@ class ExperimentOrchestratorService:
             await self._mover.remove_experiment(experiment)
 
     async def _changed(self, actor: str, action: str, experiment: str) -> ExperimentView:
-        await self._note(actor, action, experiment)
+        await self._store.audit(actor, f"experiment.{action}", experiment, {})
+        self._wake()
         return await self._queries.experiment(experiment)
 
-    async def _note(self, actor: str, action: str, experiment: str) -> None:
-        await self._store.audit(actor, f"experiment.{action}", experiment, {})
+    def _wake(self) -> None:
         self._wake_scheduler()
         self._advance.set()
 
@@ -303,8 +304,7 @@ class ExperimentOrchestratorService:
                     await self._store.warn(alarm.experiment, alarm.kind, alarm.reason, alarm.data)
             except (ConflictError, NotFoundError):
                 continue
-        self._wake_scheduler()
-        self._advance.set()
+        self._wake()
 
     async def explain(self, experiment: str, step: str | None = None, index: int | None = None) -> Explanation:
         """Why it waits, or how it ended."""
