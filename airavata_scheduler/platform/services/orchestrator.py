@@ -45,6 +45,8 @@ from airavata_scheduler.platform.services.step_cache import StepCache
 
 _PERIOD_S = 0.5
 _IDLE_PERIOD_S = 5.0
+#: What is submitted now has made no progress before that; a short sweep is over, and its end is announced anyway.
+_FIRST_PROGRESS_S = 2.0
 _CANCEL_WAIT_S = 8.0
 #: No process ends and is reported sooner. Most are by then; whoever takes long is looked for less and less often.
 _CANCEL_SOONEST_S = 0.015
@@ -191,7 +193,8 @@ class ExperimentOrchestratorService:
         )
         experiment, fresh = await self._store.insert(new)
         if fresh and request.start:
-            self._wake()
+            self._wake_scheduler()
+            asyncio.get_running_loop().call_later(_FIRST_PROGRESS_S, self._advance.set)
         return await self._queries.experiment(experiment)
 
     async def derive(self, actor: str, experiment: str, derivation: Derivation) -> ExperimentView:
