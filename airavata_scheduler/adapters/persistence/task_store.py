@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from airavata_scheduler.adapters.persistence.driver import json_text
-from airavata_scheduler.adapters.persistence.engine import transaction
+from airavata_scheduler.adapters.persistence.engine import single_statements, transaction
 from airavata_scheduler.adapters.persistence.leases import check_fence
 from airavata_scheduler.adapters.persistence.refusals import record_each
 from airavata_scheduler.adapters.persistence.reports import record
@@ -178,6 +178,8 @@ class PostgresTaskStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        # Each statement sees what is committed when it begins, in a transaction or without: what only reads needs none.
+        self._reading = single_statements(engine)
 
     async def planning_state(self) -> PlanningState:
         """Counts by step and resource, workers and resources: independent of the number of tasks."""
@@ -198,7 +200,7 @@ class PostgresTaskStore:
             in_back_off = {row.step_id: row.n for row in back_offs}
             return PlanningState(now, steps, workers, resources, next_retry_at, held, in_back_off)
 
-        return await transaction(self._engine, work)
+        return await transaction(self._reading, work)
 
     async def step_specs(self, step_ids: Sequence[int]) -> list[StepSpec]:
         """The specifications of steps that still exist."""
@@ -210,7 +212,7 @@ class PostgresTaskStore:
                 for r in rows
             ]
 
-        return await transaction(self._engine, work)
+        return await transaction(self._reading, work)
 
     async def attempt_statistics(self, step_ids: Sequence[int]) -> list[AttemptStatistics]:
         """One statement for all of them."""
@@ -219,7 +221,7 @@ class PostgresTaskStore:
             values = {"ids": list(step_ids), "infrastructure": [str(cause) for cause in INFRASTRUCTURE_CAUSES]}
             return [AttemptStatistics(**row) for row in (await connection.execute(_STATISTICS, values)).mappings()]
 
-        return await transaction(self._engine, work) if step_ids else []
+        return await transaction(self._reading, work) if step_ids else []
 
     async def output_statistics(self, step_ids: Sequence[int]) -> list[OutputStatistics]:
         """One statement for all of them."""
@@ -228,7 +230,7 @@ class PostgresTaskStore:
             rows = await connection.execute(_OUTPUT_STATISTICS, {"ids": list(step_ids)})
             return [OutputStatistics(**row) for row in rows.mappings()]
 
-        return await transaction(self._engine, work) if step_ids else []
+        return await transaction(self._reading, work) if step_ids else []
 
     async def forerunners(self, project: str, programs: Sequence[Mapping[str, Any]]) -> list[int | None]:
         """One statement for all of them."""
@@ -237,7 +239,7 @@ class PostgresTaskStore:
             values = {"project": project, "programs": json_text(list(programs))}
             return [row.id for row in await connection.execute(_FORERUNNERS, values)]
 
-        return await transaction(self._engine, work) if programs else []
+        return await transaction(self._reading, work) if programs else []
 
     async def keep_queue_waits(self, fence: Fence, waits: Mapping[str, QueueWaitsSeen]) -> None:
         """One statement for all of them."""
@@ -270,7 +272,7 @@ class PostgresTaskStore:
         async def work(connection: AsyncConnection) -> str:
             return str((await connection.execute(_RESOURCE_OF, {"worker": worker_id})).scalar() or "")
 
-        return await transaction(self._engine, work)
+        return await transaction(self._reading, work)
 
     async def give_back(self, worker_id: int, held: Sequence[TaskKey]) -> int:
         """What never started is given back, and what was canceled is let go; what runs, the worker would hold."""
@@ -303,7 +305,7 @@ class PostgresTaskStore:
             rows = await connection.execute(_OUTPUT_KEYS, values)
             return {(step_id, index): keys for step_id, index, keys in rows}
 
-        return await transaction(self._engine, work) if wanted else {}
+        return await transaction(self._reading, work) if wanted else {}
 
 
 def _claim_values(worker_id: int, wants: Mapping[int, int]) -> dict[str, Any]:
