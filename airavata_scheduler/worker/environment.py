@@ -35,15 +35,20 @@ def program_environment(program: Mapping[str, Any], base: Mapping[str, str], gpu
     return {**environment, **program["environment"]}
 
 
-def task_variables(
-    parameters: Mapping[str, Any], directory: str, outputs: Mapping[str, str], identity: tuple[int, int, int]
-) -> dict[str, str]:
-    """The part that differs from attempt to attempt. ``identity`` is (step id, index, attempt)."""
+def add_task_variables(
+    environment: dict[str, str],
+    parameters: Mapping[str, Any],
+    directory: str,
+    outputs: Mapping[str, str],
+    identity: tuple[int, int, int],
+) -> None:
+    """Add the part that differs from attempt to attempt. ``identity`` is (step id, index, attempt)."""
     step_id, index, attempt = identity
-    variables = {name: encode_value(value) for name, value in parameters.items()}
+    for name, value in parameters.items():
+        environment[name] = encode_value(value)
     for name, path in outputs.items():
-        variables[name] = f"{directory}/{path}"
-    variables["AIRAVATA_INDEX"] = str(index)
-    variables["AIRAVATA_ATTEMPT"] = str(attempt)
-    variables["AIRAVATA_TASK"] = f"{step_id}.{index}.{attempt}"
-    return variables
+        environment[name] = f"{directory}/{path}"
+    environment["AIRAVATA_INDEX"] = str(index)
+    environment["AIRAVATA_ATTEMPT"] = str(attempt)
+    environment["AIRAVATA_TASK"] = f"{step_id}.{index}.{attempt}"
+    environment["TMPDIR"] = directory

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 from airavata_scheduler.worker import strays
 from airavata_scheduler.worker.cgroups import SlotGroup
-from airavata_scheduler.worker.environment import task_variables
+from airavata_scheduler.worker.environment import add_task_variables
 from airavata_scheduler.worker.outputs import describe_storage_error, fullest
 from airavata_scheduler.worker.recipe import Recipe
 from airavata_scheduler.worker.segments import Segment
-from airavata_scheduler.worker.verdict import CANCELED, FAILED, End, finish_attempt
+from airavata_scheduler.worker.verdict import CANCELED, FAILED, SUCCEEDED, End, finish_attempt
 from airavata_scheduler.worker.warm import IDLE_S, Warm
 from airavata_scheduler.worker.workdir import Workdir
 
@@ -64,6 +64,7 @@ class Lane:
         self.warm: Warm | None = None
         self.stdout = Segment(host.segment_root, host.worker_id, name, "out")
         self.stderr = Segment(host.segment_root, host.worker_id, name, "err")
+        self._redirections = _redirections(self.stdout, self.stderr)
         self.workdir = Workdir(os.path.join(host.directory, f"slot-{number}"))
         self._group: SlotGroup | None = None
         self._recipe: Recipe
@@ -71,6 +72,7 @@ class Lane:
         self._fresh = True
         self._announced = True
         self._kill_at = self._curb_at = float("inf")
+        self._due = 0.0  #: when `tick` has something to do; long past where it has to find out
         self._started = self._started_at = 0.0
 
     # ------------------------------------------------------------------------------------------------------- starting
@@ -99,28 +101,35 @@ class Lane:
         timeout_s = self._recipe.timeout_s
         self._kill_at = self._started + timeout_s if timeout_s is not None else float("inf")
         self._curb_at = self._started + CURB_S
+        self._due = min(self._started + ANNOUNCE_S, self._kill_at)
 
     def _start(self, task: Task, gpus: tuple[int, ...]) -> None:
         recipe = self._recipe
-        for segment in (self.stdout, self.stderr):
-            if segment.full():
-                self._end_warm()
-                segment.rotate()
-        recipe.prepare()
+        if self.stdout.full() or self.stderr.full():
+            self._rotate()
         if not self._fresh:
             self.workdir.freshen()
         self._fresh = False
-        for parent in recipe.parents:
-            os.makedirs(os.path.join(self.workdir.path, parent), exist_ok=True)
-        variables = task_variables(task[3], self.workdir.path, recipe.outputs, task[:3])
-        variables["TMPDIR"] = self.workdir.path
+        if recipe.script or recipe.parents:
+            recipe.prepare(self.workdir.path)
+        variables = {} if recipe.python else recipe.environment.copy()
+        add_task_variables(variables, task[3], self.workdir.path, recipe.outputs, task[:3])
         if gpus:
             variables["CUDA_VISIBLE_DEVICES"] = variables["NVIDIA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
         if recipe.python:
             self._call(recipe, task[3], variables)
         else:
-            self._end_warm()
-            self._spawn(recipe, {**recipe.environment, **variables})
+            if self.warm:
+                self._end_warm()
+            self._spawn(recipe, variables)
+
+    def _rotate(self) -> None:
+        """Go on in new files where the old ones are full."""
+        self._end_warm()
+        for segment in (self.stdout, self.stderr):
+            if segment.full():
+                segment.rotate()
+        self._redirections = _redirections(self.stdout, self.stderr)
 
     def _spawn(self, recipe: Recipe, environment: dict[str, str]) -> None:
         if recipe.limited:
@@ -137,11 +146,8 @@ class Lane:
                 executable,
                 argv,
                 environment,
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, self.stdout.fd, 1),
-                    (os.POSIX_SPAWN_DUP2, self.stderr.fd, 2),
-                ],
-                setsid=True,
+                file_actions=self._redirections,
+                setpgroup=0,
                 setsigmask=[],
                 setsigdef=_RESET,
             )
@@ -202,7 +208,7 @@ class Lane:
 
     def leads(self, pid: int) -> bool:
         """Whether this is the process that was started here, and not one of its descendants."""
-        return pid in (self.pid, self.warm.pid if self.warm else 0)
+        return pid == self.pid or (self.warm is not None and pid == self.warm.pid)
 
     def exited(self, status: int, usage: resource.struct_rusage, nothing_left: bool) -> None:
         """The process ended and was reaped. ``nothing_left``: nobody has any child process any more."""
@@ -210,6 +216,9 @@ class Lane:
         if self.warm:
             self._close_warm()
         if self.identity is None:
+            return
+        if nothing_left and status == 0 and not self._verdict and self._recipe.plain:
+            self._succeed(usage)
             return
         if not nothing_left:
             # The number of a group is not given away while it has members, reaped leader or not.
@@ -232,6 +241,17 @@ class Lane:
             strays.end_older(unknown, others)
             strays.reap(unknown)
 
+    def _succeed(self, usage: resource.struct_rusage) -> None:
+        """What `_finish` does where there is nothing to judge or to collect, as at most ends of a large sweep."""
+        wall_s = time.monotonic() - self._started
+        cap = self._recipe.cap_bytes
+        stdout, stderr = self.stdout.finish(cap), self.stderr.finish(cap)
+        cpu_s, peak_bytes = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+        outcome = (
+            SUCCEEDED, "", "", 0, None, self._started_at, wall_s, cpu_s, peak_bytes, stdout, stderr, None, None,
+        )  # fmt: skip
+        self._vacate(("done", self.number, self.identity, outcome))
+
     def _finish(self, end: End) -> None:
         end.verdict = self._verdict
         if self._group and self._recipe.limited:
@@ -241,10 +261,15 @@ class Lane:
         end.wall_s = time.monotonic() - self._started
         cap = self._recipe.cap_bytes
         end.stdout, end.stderr = self.stdout.finish(cap), self.stderr.finish(cap)
-        identity, self.identity = self.identity, None
-        assert identity is not None
+        assert self.identity is not None
+        self._vacate(finish_attempt(self, self._recipe, self.identity, end))
+
+    def _vacate(self, message: tuple[Any, ...]) -> None:
+        """Tell how the attempt ended, and make room for the next one."""
+        self.identity = None
         self.pid = 0
-        self.host.emit(finish_attempt(self, self._recipe, identity, end))
+        self._due = 0.0
+        self.host.emit(message)
         try:
             self.workdir.freshen()
             self._fresh = True
@@ -253,6 +278,7 @@ class Lane:
 
     def _give_up(self, cause: str, message: str) -> None:
         """End an attempt that was never started."""
+        self._due = 0.0
         identity, self.identity = self.identity, None
         outcome = (FAILED, cause, message, None, None, self._started_at, 0.0, 0.0, 0, None, None, None, None)
         self.host.emit(("done", self.number, identity, outcome))
@@ -278,11 +304,17 @@ class Lane:
 
     def _terminate(self, verdict: str, now: float) -> None:
         self._verdict = verdict
+        self._due = 0.0
         self._kill_at = now + self._recipe.grace_s
         _kill_group(self.pid, signal.SIGTERM)
 
     def tick(self, now: float) -> float:
         """Do what is due, and say when to come back."""
+        if now >= self._due:
+            self._due = self._attend(now)
+        return self._due
+
+    def _attend(self, now: float) -> float:
         if self.identity is None:
             if self.warm and now > self.warm.idle_since + IDLE_S:
                 self._end_warm()
@@ -326,6 +358,11 @@ class Lane:
         assert self.warm is not None
         self.warm.close()
         self.warm = None
+
+
+def _redirections(stdout: Segment, stderr: Segment) -> list[tuple[int, int, int]]:
+    """The file actions of every start."""
+    return [(os.POSIX_SPAWN_DUP2, stdout.fd, 1), (os.POSIX_SPAWN_DUP2, stderr.fd, 2)]
 
 
 def _kill_group(pid: int, number: int) -> None:

@@ -36,6 +36,7 @@ class Recipe:
         self.python: str = wire["python"]
         self.limited = self.memory_bytes > 0 or self.cpu % 1 > 0
         self.collects = bool(self.outputs or self.results)
+        self.plain = not (self.limited or self.collects or self.python)
         self.parents = sorted({os.path.dirname(path) for path in self.outputs.values()} - {""})
         self.argv: list[str] = wire["command"]
         self.script = os.path.join(directory, f"program-{wire['step_id']}") if wire["script"] else ""
@@ -45,13 +46,15 @@ class Recipe:
             self.argv = [self.script] if wire["script"].startswith("#!") else ["/bin/sh", self.script]
         self._found = find_program(self.argv[0], self.environment["PATH"]) if self.argv else ""
 
-    def prepare(self) -> None:
-        """Write the script, once. Raises OSError, and tries again the next time."""
+    def prepare(self, directory: str) -> None:
+        """Write the script, once, and make the directories of outputs. After an OSError it may be tried again."""
         if self.script and not self._written:
             flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC
             with open(os.open(self.script, flags, 0o700), "w", encoding="utf-8") as file:
                 file.write(self.wire["script"])
             self._written = True
+        for parent in self.parents:
+            os.makedirs(os.path.join(directory, parent), exist_ok=True)
 
     def forget(self) -> None:
         """Remove what was written for it."""

@@ -30,7 +30,7 @@ class Segment:
         path = os.path.join(self._root, self.key)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         self.fd = os.open(path, _OPEN, 0o640)
-        self.start = os.fstat(self.fd).st_size  # not 0 when a spawner died and its successor goes on
+        self.start = self._size()  # not 0 when a spawner died and its successor goes on
 
     def full(self) -> bool:
         return self.start >= SEGMENT_BYTES
@@ -43,13 +43,13 @@ class Segment:
 
     def curb(self, cap_bytes: int) -> None:
         """Cut back to the cap while the task still writes; its next write lands there again."""
-        if os.fstat(self.fd).st_size > self.start + cap_bytes:
+        if self._size() > self.start + cap_bytes:
             os.ftruncate(self.fd, self.start + cap_bytes)
             self._cut = True
 
     def finish(self, cap_bytes: int) -> Piece | None:
         """The piece that the task wrote, or None if it wrote nothing; the next task starts behind it."""
-        start, end = self.start, os.fstat(self.fd).st_size
+        start, end = self.start, self._size()
         if end == start and not self._cut:
             return None
         truncated = self._cut or end > start + cap_bytes
@@ -67,6 +67,10 @@ class Segment:
 
     def close(self) -> None:
         os.close(self.fd)
+
+    def _size(self) -> int:
+        """How much has been written so far; a seek is cheaper than a look at all that is known of the file."""
+        return os.lseek(self.fd, 0, os.SEEK_END)
 
 
 def _append_notice(fd: int, cap_bytes: int) -> int:

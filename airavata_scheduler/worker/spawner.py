@@ -31,7 +31,7 @@ from airavata_scheduler.worker.warm import make_asynchronous
 _FLUSH_S = 0.02
 _FLUSH_RESULTS = 64
 #: One call waits for ended processes and for sockets, so a task needs no pidfd and no change of an epoll set.
-_SIGNALS = (signal.SIGCHLD, signal.SIGIO)
+_SIGNALS = (int(signal.SIGCHLD), int(signal.SIGIO))
 _SIGNALS_OUTSIDE = (signal.SIGCHLD, signal.SIGTERM)
 _LONGEST_WAIT_S = 5.0
 
@@ -82,18 +82,23 @@ class Spawner:
         make_asynchronous(self._connection)
         self._receive()
         while True:
-            self._flush_if_due(time.monotonic())
-            self._start_more()  # after the flush, which may have brought orders
-            now = time.monotonic()
-            due = [lane.tick(now) for lane in self._lanes.values()]
             if self._outbox:
-                due.append(now if self._hungry else self._oldest + _FLUSH_S)
-            wait_s = min(min(due, default=float("inf")) - now, _LONGEST_WAIT_S)
-            event = signal.sigtimedwait(_SIGNALS, max(0.0, wait_s))
+                self._flush_if_due(time.monotonic())
+            self._start_more()  # after the flush, which may have brought orders
+            event = signal.sigtimedwait(_SIGNALS, self._wait_s(time.monotonic()))
             if event is not None and event.si_signo == signal.SIGCHLD:
                 self._reap()
             else:
                 self._receive()
+
+    def _wait_s(self, now: float) -> float:
+        """How long nothing has to be done, if nothing happens."""
+        due = now + _LONGEST_WAIT_S
+        for lane in self._lanes.values():
+            due = min(due, lane.tick(now))
+        if self._outbox:
+            due = min(due, now if self._hungry else self._oldest + _FLUSH_S)
+        return max(0.0, due - now)
 
     def _start_more(self) -> None:
         for lane in self._lanes.values():
@@ -103,8 +108,6 @@ class Spawner:
                 lane.busy, self._hungry = False, True
 
     def _flush_if_due(self, now: float) -> None:
-        if not self._outbox:
-            return
         if self._hungry or len(self._outbox) >= _FLUSH_RESULTS or now >= self._oldest + _FLUSH_S:
             data, self._outbox, self._hungry = encode(self._outbox), [], False
             self._connection.sendall(data)

@@ -74,14 +74,14 @@ def finish_attempt(lane: Lane, recipe: Recipe, identity: Identity, end: End) -> 
 
 def judge(recipe: Recipe, end: End, places: tuple[str, str]) -> tuple[str, str]:
     """Cause and message of a failure; empty texts if the program ended well."""
+    if end.exit_code == 0 and not (end.verdict or end.cause):
+        return "", ""
     if end.verdict == "canceled":
         return "canceled", "canceled while it ran"
     if end.verdict == "timeout":
         return "timeout", f"ran longer than its timeout of {recipe.timeout_s} s; raise `timeout` or make it faster"
     if end.cause:
         return end.cause, end.message
-    if end.exit_code == 0:
-        return "", ""
     if _lacked_memory(recipe, end):
         used = f"peak {end.peak_bytes} bytes of {recipe.memory_bytes}"
         return "out_of_memory", f"ran out of memory ({used}); raise `resources.memory`"

@@ -27,15 +27,8 @@ class Workdir:
         self._inode, self._changed_ns = made.st_ino, made.st_ctime_ns
         self._settled = False
 
-    def is_fresh(self) -> bool:
-        """Whether nothing is in it and it is where it was.
-
-        Whatever happens to a directory changes its time, so most often one look at that suffices; but clocks of file
-        systems tick slowly, so it says nothing about the first moments.
-        """
-        changed_ns = os.fstat(self.fd).st_ctime_ns
-        if self._settled and changed_ns == self._changed_ns:
-            return True
+    def _is_fresh(self, changed_ns: int) -> bool:
+        """Whether nothing is in it and it is where it was; ``changed_ns`` is its time."""
         try:
             same = os.lstat(self.path).st_ino == self._inode
         except FileNotFoundError:
@@ -46,8 +39,15 @@ class Workdir:
         return same and not os.listdir(self.fd)
 
     def freshen(self) -> None:
-        """Make sure that the next attempt finds an empty directory."""
-        if self.fd < 0 or not self.is_fresh():
+        """Make sure that the next attempt finds an empty directory.
+
+        Whatever happens to a directory changes its time, so most often one look at that suffices; but clocks of file
+        systems tick slowly, so it says nothing about the first moments.
+        """
+        changed_ns = os.fstat(self.fd).st_ctime_ns if self.fd >= 0 else 0
+        if self._settled and changed_ns == self._changed_ns:
+            return
+        if self.fd < 0 or not self._is_fresh(changed_ns):
             self._drop()
             try:
                 remove_tree(self.path)
@@ -69,6 +69,7 @@ class Workdir:
         if self.fd >= 0:
             os.close(self.fd)
         self.fd = -1
+        self._settled = False
 
 
 def remove_tree(path: str) -> None:
