@@ -28,7 +28,7 @@ from airavata_scheduler.worker.verdict import FAILED
 from airavata_scheduler.worker.warm import make_asynchronous
 
 #: Results wait this long for others, unless the agent is needed to go on.
-_FLUSH_S = 0.02
+_FLUSH_S = 0.05
 _FLUSH_RESULTS = 64
 #: One call waits for ended processes and for sockets, so a task needs no pidfd and no change of an epoll set.
 _SIGNALS = (int(signal.SIGCHLD), int(signal.SIGIO))
