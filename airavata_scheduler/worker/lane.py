@@ -126,10 +126,12 @@ class Lane:
     def _rotate(self) -> None:
         """Go on in new files where the old ones are full."""
         self._end_warm()
-        for segment in (self.stdout, self.stderr):
-            if segment.full():
-                segment.rotate()
-        self._redirections = _redirections(self.stdout, self.stderr)
+        try:
+            for segment in (self.stdout, self.stderr):
+                if segment.full():
+                    segment.rotate()
+        finally:
+            self._redirections = _redirections(self.stdout, self.stderr)
 
     def _spawn(self, recipe: Recipe, environment: dict[str, str]) -> None:
         if recipe.limited:

@@ -21,25 +21,26 @@ class Segment:
     def __init__(self, root: str, worker_id: int, slot: str, stream: str) -> None:
         self._root = root
         self._pattern = f".segments/{worker_id}/{slot}-%d.{stream}"
-        self._number = 0
         self._cut = False
-        self._open()
+        self._open(0)
 
-    def _open(self) -> None:
-        self.key = self._pattern % self._number
-        path = os.path.join(self._root, self.key)
+    def _open(self, number: int) -> None:
+        """Go on in another file, or as before where it cannot be opened (OSError)."""
+        key = self._pattern % number
+        path = os.path.join(self._root, key)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         self.fd = os.open(path, _OPEN, 0o640)
+        self.key, self._number = key, number
         self.start = self._size()  # not 0 when a spawner died and its successor goes on
 
     def full(self) -> bool:
         return self.start >= SEGMENT_BYTES
 
     def rotate(self) -> None:
-        """Go on in the next file. Only between tasks."""
-        os.close(self.fd)
-        self._number += 1
-        self._open()
+        """Go on in the next file, or as before where there is no room for one (OSError). Only between tasks."""
+        old = self.fd
+        self._open(self._number + 1)
+        os.close(old)
 
     def curb(self, cap_bytes: int) -> None:
         """Cut back to the cap while the task still writes; its next write lands there again."""
