@@ -165,6 +165,7 @@ def _spawn(settings: Settings) -> ProcessId:
 def _wait(home: Path, supervisor: ProcessId, begun_s: float, progress: Callable[[Stage], None]) -> bool:
     """Until the platform is healthy (True) or its supervisor gone (False); `LaunchError` when it takes too long."""
     settings, last = Settings.from_run(home), ""
+    known = _failures(settings.paths, supervisor)
     while True:
         now = status(settings.home)
         if now["healthy"]:
@@ -177,12 +178,20 @@ def _wait(home: Path, supervisor: ProcessId, begun_s: float, progress: Callable[
             last = text
         if not supervisor.alive():
             return False
-        # What the file says may still be of the supervisor before.
-        failures = state.get("failures", {}) if _is_of(state, supervisor) else {}
-        if elapsed_s > settings.start_limit_s or max(failures.values(), default=0) >= _GIVE_UP_FAILURES:
+        # One that kept failing before this `up` gets another try: what was in its way may have been removed.
+        failures = _failures(settings.paths, supervisor)
+        hopeless = any(count >= _GIVE_UP_FAILURES and count > known.get(name, 0) for name, count in failures.items())
+        if elapsed_s > settings.start_limit_s or hopeless:
             problems = "\n".join(now["problems"])
             raise LaunchError(_with_log(settings.paths, f"not healthy after {elapsed_s:.0f} s:\n{problems}"))
         time.sleep(0.2)
+
+
+def _failures(paths: Paths, supervisor: ProcessId) -> Mapping[str, int]:
+    """How often in a row each thing failed, by name; what the file says may still be of the supervisor before."""
+    state = processes.read_json(paths.processes)
+    failures: Mapping[str, int] = state.get("failures", {}) if _is_of(state, supervisor) else {}
+    return failures
 
 
 def _is_of(state: Mapping[str, Any], supervisor: ProcessId) -> bool:

@@ -31,17 +31,22 @@ def keep_port(port: int, host: str) -> socket.socket:
     A server of the same user that allows others beside it (SO_REUSEPORT) can listen there all the same, now or later.
     Raises OSError if another program has it.
     """
-    keeping = _socket(host)
+    keeping = _socket(host, socket.SO_REUSEPORT)
     try:
-        keeping.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        keeping.bind((host, port))
+        # With SO_REUSEADDR on both sides Linux gives a port that nobody listens on to a second one: only where the
+        # closed connections of an earlier server are still in the way is there no keeping it without.
+        try:
+            keeping.bind((host, port))
+        except OSError:
+            keeping.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            keeping.bind((host, port))
     except OSError:
         keeping.close()
         raise
     return keeping
 
 
-def _socket(host: str) -> socket.socket:
+def _socket(host: str, option: int = socket.SO_REUSEADDR) -> socket.socket:
     made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setsockopt(socket.SOL_SOCKET, option, 1)
     return made

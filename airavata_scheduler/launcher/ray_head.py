@@ -189,7 +189,7 @@ class RayHead:
         for name, port in wanted.items():
             previous = last.get(name)
             kept = previous if isinstance(previous, int) and port_is_free(previous) else None
-            chosen[name] = port or kept or free_port(exclude=set(chosen.values()))
+            chosen[name] = port or kept or free_port(exclude={self._settings.http_port, *chosen.values()})
         return chosen
 
     def _node_ip(self, core: dict[str, ProcessId]) -> str:

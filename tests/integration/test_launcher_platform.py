@@ -40,6 +40,7 @@ class Api(BaseHTTPRequestHandler):
 
 settings = Settings.from_run(sys.argv[2])
 assert os.environ["RAY_ADDRESS"]
+assert not (settings.paths.home / "broken").exists()
 ThreadingHTTPServer.allow_reuse_port = True  # as Serve does
 server = ThreadingHTTPServer((settings.http_host, settings.http_port), Api)
 threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -149,8 +150,10 @@ def test_the_port_of_the_api_is_nobody_elses_while_its_server_is_away(running: S
     old = _pids(running)["api"]
     os.kill(old, signal.SIGKILL)
     assert processes.wait_until(lambda: processes.identify(old) is None, 10.0)
-    with socket.socket() as other, pytest.raises(OSError, match="in use"):
-        other.bind((running.http_host, running.http_port))
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            other.bind((running.http_host, running.http_port))
     assert _heals(running, "keeper", old), status(running.home)["problems"]
 
 
@@ -158,6 +161,22 @@ def test_a_keeper_that_hangs_is_replaced(running: Settings) -> None:
     old = _pids(running)["keeper"]
     os.kill(old, signal.SIGSTOP)
     assert _heals(running, "keeper", old)
+
+
+def test_up_gives_what_failed_before_another_try(running: Settings) -> None:
+    broken = running.paths.home / "broken"
+    broken.touch()
+    os.kill(_pids(running)["keeper"], signal.SIGKILL)
+
+    def gave_up() -> bool:
+        return bool(processes.read_json(running.paths.processes)["failures"].get("keeper", 0) >= 5)
+
+    assert processes.wait_until(gave_up, _HEALED_S, step_s=0.1)
+    with pytest.raises(LaunchError, match="AssertionError"):
+        up(running, detach=True)
+    broken.unlink()
+    up(running, detach=True)
+    assert status(running.home)["healthy"]
 
 
 def test_a_home_that_cannot_be_written_ends_no_supervisor(running: Settings) -> None:

@@ -48,9 +48,24 @@ def test_who_allows_others_can_listen_on_a_kept_port_and_nobody_else_can_have_it
         for _ in range(2):
             with _server(port), socket.create_connection(("127.0.0.1", port)):
                 pass
-        with socket.socket() as other, pytest.raises(OSError, match="in use"):
-            other.bind(("127.0.0.1", port))
+        assert not port_is_free(port)
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as most servers do
+            with pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", port))
     assert port_is_free(port)
+
+
+def test_a_port_can_be_kept_when_connections_of_an_earlier_server_still_close(port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)) as server:
+        client = socket.create_connection(("127.0.0.1", port))
+        accepted, _ = server.accept()
+        accepted.close()  # who closes first keeps the port in TIME_WAIT
+        client.close()
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
+    with keep_port(port, "127.0.0.1"), _server(port), socket.create_connection(("127.0.0.1", port)):
+        pass
 
 
 def test_a_port_whose_server_listens_already_can_be_kept(port: int) -> None:
