@@ -84,22 +84,21 @@ def _key(group: TaskGroup, index: int, factor: float) -> Hashable:
 
 def _merge(groups: tuple[TaskGroup, ...], members: tuple[int, ...]) -> TaskClass:
     first = groups[members[0]]
+    if len(members) == 1:
+        return _alone(first, members[0])
     parts = [groups[i] for i in members]
     sizes = [g.n_ready + g.n_blocked for g in parts]
 
     def mean(values: Iterable[float]) -> float:
         return sum(value * n for value, n in zip(values, sizes, strict=True)) / sum(sizes)
 
-    alone = len(parts) == 1
     return TaskClass(
         members=members,
         experiment=first.experiment,
         request=first.request,
         nodes=first.nodes,
-        runtime=first.runtime if alone else _pooled([g.runtime for g in parts], mean),
-        runtime_on={
-            k: v if alone else _pooled([g.runtime_on[k] for g in parts], mean) for k, v in first.runtime_on.items()
-        },
+        runtime=_pooled([g.runtime for g in parts], mean),
+        runtime_on={k: _pooled([g.runtime_on[k] for g in parts], mean) for k in first.runtime_on},
         failure_rate=mean(g.failure_rate for g in parts),
         failure_on={k: mean(g.failure_on[k] for g in parts) for k in first.failure_on},
         inputs={k: mean(g.inputs[k] for g in parts) for k in first.inputs},
@@ -108,6 +107,25 @@ def _merge(groups: tuple[TaskGroup, ...], members: tuple[int, ...]) -> TaskClass
         priority=first.priority,
         rank_s=max(g.rank_s for g in parts),
         count=sum(sizes),
+    )
+
+
+def _alone(group: TaskGroup, index: int) -> TaskClass:
+    return TaskClass(
+        members=(index,),
+        experiment=group.experiment,
+        request=group.request,
+        nodes=group.nodes,
+        runtime=group.runtime,
+        runtime_on=group.runtime_on,
+        failure_rate=group.failure_rate,
+        failure_on=group.failure_on,
+        inputs=group.inputs,
+        labels=group.labels,
+        avoid=group.avoid,
+        priority=group.priority,
+        rank_s=group.rank_s,
+        count=group.n_ready + group.n_blocked,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import ceil, floor
 
 import numpy as np
@@ -37,14 +36,9 @@ def most_on(request: Vector, nodes: int, resource: Resource) -> int:
     return most if resource.max_tasks is None else min(most, resource.max_tasks)
 
 
-def most_in(
-    request: npt.NDArray[np.float64], dims: tuple[str, ...], sizes: tuple[tuple[Mapping[str, float], int], ...]
-) -> npt.NDArray[np.float64]:
-    """(C,) nodes of each request (C, D) that workers of some sizes and numbers run at a time."""
-    total = np.zeros(len(request))
-    for size, n in sizes:
-        amounts = np.array([size.get(dim, 0.0) for dim in dims])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratios = np.where(request > 0, amounts[None, :] / request, np.inf)
-        total += n * np.floor(np.minimum(ratios.min(axis=1, initial=np.inf), _UNBOUNDED) + _ROUNDING)
-    return total
+def copies_in(request: npt.NDArray[np.float64], amounts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(C, S) how many times each request (C, D) fits each of some amounts (S, D), as `copies` counts."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(request[:, None, :] > 0, amounts[None, :, :] / request[:, None, :], np.inf)
+    found: npt.NDArray[np.float64] = np.floor(np.minimum(ratios.min(axis=2, initial=np.inf), _UNBOUNDED) + _ROUNDING)
+    return found

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .classes import TaskClass
-from .packing import most_in, sizes_of
+from .packing import copies_in, sizes_of
 from .plan import Cause
 from .priority import effective_priority
 from .snapshot import Experiment, Limits, Link, Resource, Snapshot, Vector, Weights, WorkerOffer
@@ -224,15 +224,18 @@ def _most_nodes(
     resources: tuple[Resource, ...], pools: tuple[Pool, ...], request: Floats, dims: tuple[str, ...], capacity: Floats
 ) -> Floats:
     """(C, P) nodes of tasks that the workers of a pool run at a time."""
-    most = np.zeros((len(request), len(pools)))
     real = [d for d, dim in enumerate(dims) if dim != TASKS]
-    names = tuple(dims[d] for d in real)
+    owner, amounts, numbers = [], [], []
     for p, pool in enumerate(pools):
         offer = pool.offer
-        sizes = sizes_of(resources[pool.resource]) if offer is None else ((offer.size, offer.max_workers),)
-        most[:, p] = most_in(request[:, real], names, sizes)
-        most[:, p] = np.minimum(most[:, p], most_in(request, dims, ((dict(zip(dims, capacity[p], strict=True)), 1),)))
-    return most
+        for size, n in sizes_of(resources[pool.resource]) if offer is None else ((offer.size, offer.max_workers),):
+            owner.append(p)
+            amounts.append(size)
+            numbers.append(float(n))
+    each = copies_in(request[:, real], _matrix(amounts, tuple(dims[d] for d in real))) * np.array(numbers)
+    within = np.zeros((len(pools), len(request)))
+    np.add.at(within, np.array(owner, dtype=np.int64), each.T)
+    return np.minimum(within.T, copies_in(request, capacity))
 
 
 def _credentials(resources: tuple[Resource, ...], pools: tuple[Pool, ...], now: float) -> Floats:

@@ -193,8 +193,13 @@ def _claims(problem: Problem, decision: Decision) -> dict[str, list[Claim]]:
                 if group.n_running.get(resource.name, 0):
                     _claim_for(merged, problem, decision, i, r)
     by_resource: dict[str, list[Claim]] = {}
+    # Requests are few however many groups there are.
+    most: dict[tuple[object, ...], int] = {}
     for claim in merged.values():
-        _limit(claim, decision)
+        asked = (claim.resource.name, claim.group.nodes, *claim.group.request.items())
+        if asked not in most:
+            most[asked] = most_on(claim.group.request, claim.group.nodes, claim.resource)
+        _limit(claim, most[asked], decision)
         by_resource.setdefault(claim.resource.name, []).append(claim)
     return by_resource
 
@@ -225,10 +230,10 @@ def _claim_for(merged: dict[tuple[int, int], Claim], problem: Problem, decision:
     return merged[i, r]
 
 
-def _limit(claim: Claim, decision: Decision) -> None:
+def _limit(claim: Claim, most: int, decision: Decision) -> None:
     """How many places a claim wants, may have at most, and may start where a budget, a deadline or a life ends it."""
     group, resource = claim.group, claim.resource
-    claim.burst = max(most_on(group.request, group.nodes, resource), claim.held)
+    claim.burst = max(most, claim.held)
     bounded = claim.experiment.budget_left is not None
     bounded |= claim.experiment.hard and claim.experiment.deadline_at_s is not None
     bounded |= resource.credential_until_s is not None or resource.life_left_s is not None

@@ -38,21 +38,30 @@ class Clock:
         return self.now_s
 
 
-@pytest.mark.parametrize("before", [True, False])
-def test_failures_of_the_supervisor_before_are_not_held_against_a_new_one(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, before: bool
+@pytest.mark.parametrize("written_by_it", [False, True])
+@pytest.mark.parametrize("fails_again", [False, True])
+def test_only_what_a_supervisor_fails_at_while_an_up_waits_is_held_against_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, written_by_it: bool, fails_again: bool
 ) -> None:
     settings.save_run()
     own = processes.identify_self()
-    written_by = {**own.as_json(), "pid": 1} if before else own.as_json()
-    state = {"processes": [{"name": "supervisor", **written_by}], "failures": {"postgres": 9}}
-    processes.write_json(settings.paths.processes, state)
-    looks = iter([{"healthy": False, "problems": ["no room on the disk"]}, {"healthy": True, "problems": []}])
-    monkeypatch.setattr(commands, "status", lambda _home: next(looks))
-    if before:
-        assert commands._wait(settings.home, own, time.monotonic(), lambda _stage: None)
-    else:
+    entry = {"name": "supervisor", **own.as_json(), "pid": own.pid if written_by_it else 1}
+    failures = iter([9, 9, 10 if fails_again else 9, 11 if fails_again else 0])
+
+    def look(_home: Path) -> dict[str, object]:
+        count = next(failures)
+        processes.write_json(settings.paths.processes, {"processes": [entry], "failures": {"postgres": count}})
+        return {"healthy": count == 0, "problems": ["no room on the disk"]}
+
+    look(settings.home)
+    monkeypatch.setattr(commands, "status", look)
+    if fails_again and written_by_it:
         with pytest.raises(commands.LaunchError, match="no room on the disk"):
+            commands._wait(settings.home, own, time.monotonic(), lambda _stage: None)
+    elif not fails_again:
+        assert commands._wait(settings.home, own, time.monotonic(), lambda _stage: None)
+    else:  # of the one before: looked at until there is nothing more to look at
+        with pytest.raises(StopIteration):
             commands._wait(settings.home, own, time.monotonic(), lambda _stage: None)
 
 
