@@ -165,7 +165,7 @@ def _spawn(settings: Settings) -> ProcessId:
 def _wait(home: Path, supervisor: ProcessId, begun_s: float, progress: Callable[[Stage], None]) -> bool:
     """Until the platform is healthy (True) or its supervisor gone (False); `LaunchError` when it takes too long."""
     settings, last = Settings.from_run(home), ""
-    known = _failures(settings.paths, supervisor)
+    known = _failures(processes.read_json(settings.paths.processes), supervisor)
     while True:
         now = status(settings.home)
         if now["healthy"]:
@@ -179,7 +179,7 @@ def _wait(home: Path, supervisor: ProcessId, begun_s: float, progress: Callable[
         if not supervisor.alive():
             return False
         # One that kept failing before this `up` gets another try: what was in its way may have been removed.
-        failures = _failures(settings.paths, supervisor)
+        failures = _failures(state, supervisor)
         hopeless = any(count >= _GIVE_UP_FAILURES and count > known.get(name, 0) for name, count in failures.items())
         if elapsed_s > settings.start_limit_s or hopeless:
             problems = "\n".join(now["problems"])
@@ -187,9 +187,8 @@ def _wait(home: Path, supervisor: ProcessId, begun_s: float, progress: Callable[
         time.sleep(0.2)
 
 
-def _failures(paths: Paths, supervisor: ProcessId) -> Mapping[str, int]:
+def _failures(state: Mapping[str, Any], supervisor: ProcessId) -> Mapping[str, int]:
     """How often in a row each thing failed, by name; what the file says may still be of the supervisor before."""
-    state = processes.read_json(paths.processes)
     failures: Mapping[str, int] = state.get("failures", {}) if _is_of(state, supervisor) else {}
     return failures
 
