@@ -43,10 +43,7 @@ from airavata_scheduler.scheduler_core import Limits, Plan, PlannerError, Snapsh
 _LIMITS = Limits(time_s=0.3)
 #: After a solve that was given up: what needs no solver and little time, so that new work is served all the same.
 _GREEDY = replace(_LIMITS, solver="greedy", detail_tasks=0)
-#: What changes together is looked at together. After a quiet time little else is on its way, and somebody waits.
 _DEBOUNCE_S = 0.01
-_DEBOUNCE_AFTER_QUIET_S = 0.001
-_QUIET_S = 0.5
 _BUSY_PERIOD_S = 1.0
 _IDLE_PERIOD_S = 5.0
 #: Time alone is a reason for another plan while there are deadlines.
@@ -117,12 +114,10 @@ class TaskSchedulerService:
         """The planning loop: looks when something changed, and now and then; never returns."""
         while True:
             delay_s = await self._look()
-            looked_at = self._clock.monotonic()
             try:
                 async with asyncio.timeout(delay_s):
                     await self._dirty.wait()
-                quiet = self._clock.monotonic() > looked_at + _QUIET_S
-                await self._clock.sleep(_DEBOUNCE_AFTER_QUIET_S if quiet else _DEBOUNCE_S)
+                await self._clock.sleep(_DEBOUNCE_S)
             except TimeoutError:
                 pass
 
