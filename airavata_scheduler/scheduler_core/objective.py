@@ -11,7 +11,7 @@ For an experiment `e` with weights `w`, the plan pays
 
 Experiments that come later find what is still busy: with `arrivals_per_s` (of the snapshot) of them, of mean weight
 `time`, and pools that end at `end_p` and are `part_p` of all capacity, they will wait
-`arrivals_per_s * sum_p part_p * end_p^2 / 2` seconds together. Rehearsals count that.
+`QUEUEING * arrivals_per_s * sum_p part_p * end_p^2 / 2` seconds together. Rehearsals count that.
 
 `finish_e` is queue wait + transfer + runtime / speed / (1 - failure rate), on top of the work queued before it.
 Failure risk thus enters as the time and money of its expected repeats; stickiness as a small discount where a group
@@ -39,6 +39,9 @@ LATE_TASK_S = 1.0
 #: Of rehearsed plans, one that makes more tasks late than serving by deadline would is only taken if all do: so many
 #: seconds for each such task.
 EXCESS_LATE_S = 1e6
+#: Who finds a pool busy keeps those waiting who come after him: 1 / (1 - utilisation) times as long as without them
+#: (the mean wait of an M/G/1 queue, Pollaczek 1930), at a utilisation of one half, as that of the future is not known.
+QUEUEING = 2.0
 #: Of more hard deadlines than this, evenly spaced ones are rows; those between hold by dispatch and the cells alone.
 MAX_HARD_BLOCKS = 6
 #: Rows of a model are classes + stages x pools x dimensions; more stages than this allows are merged.

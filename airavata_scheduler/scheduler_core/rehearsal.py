@@ -20,7 +20,7 @@ from math import inf
 
 import numpy as np
 
-from .objective import EXCESS_LATE_S, LATE_TASK_S, Costs
+from .objective import EXCESS_LATE_S, LATE_TASK_S, QUEUEING, Costs
 from .problem import EPSILON, TASKS, Bools, Floats, Problem, Running
 from .shares import LARGE_PART
 
@@ -337,7 +337,7 @@ def judge(who: Cast, outcome: Outcome) -> float:
     total += float(np.dot(problem.weights[:, 0], ends) + np.dot(problem.weights[:, 2], late))
     if problem.snapshot.arrivals_per_s > 0:
         # Who comes at a time t finds each pool busy for another `end - t`.
-        found = sum(part * outcome.pool_end(p) ** 2 / 2.0 for p, part in enumerate(who.part))
+        found = QUEUEING * sum(part * outcome.pool_end(p) ** 2 / 2.0 for p, part in enumerate(who.part))
         total += problem.snapshot.arrivals_per_s * found * float(problem.weights[:, 0].mean())
     return total
 

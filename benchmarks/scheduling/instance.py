@@ -12,8 +12,9 @@ from airavata_scheduler.scheduler_core import Experiment, Link, Resource, TaskGr
 class Instance:
     """Everything a policy is measured on; times in seconds from 0.
 
-    `arrival_s[experiment]` is when its groups become known (0 if absent). `bounded` says that the linear programme's
-    optimum is a lower bound of the instance's objective: one experiment, everything known at the start.
+    `arrival_s[experiment]` is when its groups become known (0 if absent); `arrivals_per_s` is how often experiments
+    came in the hour before, as the history of a platform shows it. `bounded` says that the linear programme's optimum
+    is a lower bound of the instance's objective: one experiment, everything known at the start.
     """
 
     name: str
@@ -22,4 +23,5 @@ class Instance:
     groups: tuple[TaskGroup, ...]
     links: tuple[Link, ...] = ()
     arrival_s: Mapping[str, float] = field(default_factory=dict)
+    arrivals_per_s: float = 0.0
     bounded: bool = False

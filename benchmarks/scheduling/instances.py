@@ -22,6 +22,7 @@ from .instance import Instance
 from .workflows import SHAPES, generate, read
 
 _GB = 1e9
+_BETWEEN_BURSTS_S = 60.0
 
 
 def instances(seed: int) -> list[Instance]:
@@ -180,8 +181,9 @@ def _bursts(dice: random.Random, name: str) -> Instance:
         experiments.append(Experiment(key=f"e{i}", weights=BALANCED, submitted_at_s=at))
         groups.extend(sweep(dice, f"e{i}", 2, dice.randint(20, 120), (10, 60)))
         arrival[f"e{i}"] = at
-        at += dice.expovariate(1 / 60.0)
-    return Instance(name, resources, tuple(experiments), tuple(groups), arrival_s=arrival)
+        at += dice.expovariate(1 / _BETWEEN_BURSTS_S)
+    rate = 1 / _BETWEEN_BURSTS_S
+    return Instance(name, resources, tuple(experiments), tuple(groups), arrival_s=arrival, arrivals_per_s=rate)
 
 
 def _dag(dice: random.Random, name: str) -> Instance:

@@ -10,6 +10,8 @@ from airavata_scheduler.scheduler_core import Limits, Plan, Share, Snapshot, Tas
 from .simulator import State
 
 LIMITS = Limits(time_s=5.0, detail_tasks=4000, effort=150_000)
+#: Arrivals are counted over the last hour.
+RECENT_S = 3600.0
 
 
 class Ours:
@@ -76,11 +78,21 @@ def observe(state: State) -> Snapshot:
         if state.instance.arrival_s.get(e.key, 0.0) <= state.now + 1e-9
     )
     resources = tuple(replace(r, queue_wait_s=max(0.0, r.queue_wait_s - state.now)) for r in instance.resources)
-    moments = {at for at in instance.arrival_s.values() if at <= state.now + 1e-9}
-    rate = (len(moments) - 1) / state.now if len(moments) > 1 else 0.0
     return Snapshot(
-        groups=groups, resources=resources, experiments=experiments, links=instance.links, arrivals_per_s=rate
+        groups=groups,
+        resources=resources,
+        experiments=experiments,
+        links=instance.links,
+        arrivals_per_s=arrivals_per_s(state),
     )
+
+
+def arrivals_per_s(state: State) -> float:
+    """How often experiments came within the last hour, as the live service counts them: one alone is no stream."""
+    instance = state.instance
+    seen = sum(state.now - RECENT_S <= at <= state.now + 1e-9 for at in instance.arrival_s.values())
+    before = instance.arrivals_per_s * max(0.0, RECENT_S - state.now)
+    return max(0.0, seen + before - 1.0) / RECENT_S
 
 
 def _group(state: State, g: int) -> TaskGroup:
