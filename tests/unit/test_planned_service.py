@@ -215,6 +215,20 @@ async def test_sentences_of_explain_come_from_the_plan() -> None:
     assert any("the most in 4 attempts was 0.3 GB" in reason for reason in found.reasons)
 
 
+async def test_who_is_paused_or_canceled_is_told_why() -> None:
+    bench = await Bench().open()
+    await bench.submit("e", 3)
+    explainer = Explainer(MemoryQueries(bench.database), bench.clock, bench.service.explain)
+    await bench.experiments.pause("e", "paused by ada")
+    told = [await explainer.explain("e", *part) for part in ((None, None), ("t", None), ("t", 0))]
+    assert [found.state for found in told] == ["PAUSED", "PAUSED", "READY"]
+    assert {found.summary for found in told} == {"paused by ada; nothing of the experiment is started"}
+    assert {found.remedy for found in told} == {"airavata experiment resume e"}
+    await bench.experiments.cancel("e", "canceled by ada")
+    told = [await explainer.explain("e", *part) for part in ((None, None), ("t", 0))]
+    assert {(found.state, found.summary) for found in told} == {("CANCELED", "canceled by ada")}
+
+
 async def test_no_end_is_promised_while_there_is_no_place() -> None:
     bench = await Bench().open("local", "east")
     await bench.submit("e", 1)

@@ -255,14 +255,13 @@ def _count_reasons(counts: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def _status_sentence(view: ExperimentView) -> str:
-    why = f": {view.reason}" if view.reason else ""
     return {
         ExperimentState.DRAFT: "it was stored and not started",
-        ExperimentState.PAUSED: f"it is paused{why}; nothing of it is started",
+        ExperimentState.PAUSED: "; ".join(filter(None, (view.reason, "nothing of the experiment is started"))),
         ExperimentState.SUCCEEDED: "all its tasks succeeded",
         ExperimentState.PARTIAL: "it has ended; some tasks failed for good",
         ExperimentState.FAILED: "it has ended and no task succeeded",
-        ExperimentState.CANCELED: f"it was canceled{why}",
+        ExperimentState.CANCELED: view.reason or "somebody canceled it",
     }[view.status]
 
 
