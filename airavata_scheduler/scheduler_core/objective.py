@@ -10,7 +10,7 @@ For an experiment `e` with weights `w`, the plan pays
   + arrivals   * backlog                                   see below
 
 Experiments that come later find what is still busy: with `arrivals_per_s` (of the snapshot) of them, of mean weight
-`time`, and pools that end at `end_p` and are `part_p` of all capacity, they will wait
+`time`, and pools that end at `end_p` and do `part_p` of all work (`parts`), they will wait
 `QUEUEING * arrivals_per_s * sum_p part_p * end_p^2 / 2` seconds together. Rehearsals count that.
 
 `finish_e` is queue wait + transfer + runtime / speed / (1 - failure rate), on top of the work queued before it.
@@ -40,8 +40,8 @@ LATE_TASK_S = 1.0
 #: seconds for each such task.
 EXCESS_LATE_S = 1e6
 #: Who finds a pool busy keeps those waiting who come after him: 1 / (1 - utilisation) times as long as without them
-#: (the mean wait of an M/G/1 queue, Pollaczek 1930), at a utilisation of one half, as that of the future is not known.
-QUEUEING = 2.0
+#: (the mean wait of an M/G/1 queue, Pollaczek 1930), at a utilisation of three quarters, as that to come is not known.
+QUEUEING = 4.0
 #: Of more hard deadlines than this, evenly spaced ones are rows; those between hold by dispatch and the cells alone.
 MAX_HARD_BLOCKS = 6
 #: Rows of a model are classes + stages x pools x dimensions; more stages than this allows are merged.
@@ -140,6 +140,29 @@ def _penalty(problem: Problem, cell: Floats, by_second: float) -> Floats:
     worst = np.where(problem.allowed, np.abs(cell) + by_second * ends, 0.0).max(axis=1, initial=0.0)
     penalty: Floats = 10.0 * (worst + worst.max(initial=0.0)) + 1.0
     return penalty
+
+
+def arrival_weight(problem: Problem) -> float:
+    """What a second of waiting of all who come later is worth, for each second that all pools are busy for longer."""
+    return QUEUEING * problem.snapshot.arrivals_per_s * float(problem.weights[:, 0].mean())
+
+
+def parts(problem: Problem) -> Floats:
+    """(P,) the part that each pool has in what all do per second, of the tasks that are there; sums to one.
+
+    By work and not by size: of what is moved from a pool to a faster one, those to come find as much left.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        copies = np.where(problem.request[:, None, :] > 0, problem.capacity / problem.request[:, None, :], np.inf)
+        rate = np.where(problem.allowed, copies.min(axis=2, initial=np.inf) / problem.hold_s, 0.0)
+    rate[~np.isfinite(rate)] = 0.0
+    total = rate.sum(axis=1)
+    placeable = (total > 0) & (problem.count > 0)
+    if not placeable.any():
+        return np.full(len(problem.pools), 1.0 / max(1, len(problem.pools)))
+    seconds = problem.count[placeable] / total[placeable]
+    part: Floats = seconds @ (rate[placeable] / total[placeable, None]) / seconds.sum()
+    return part
 
 
 def stage_loads(problem: Problem, stage: Ints, n_stages: int, x: Floats) -> Floats:

@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 
+from .arrivals import arrival_assignments, with_arrivals
 from .check import check
 from .classes import classify
 from .errors import SolverError
@@ -28,7 +29,7 @@ from .solution import Solution, Solver
 from .targets import worker_targets
 from .waves import wave_assignments
 
-#: Programmes that know of waves are solved if the effort is this much for each class.
+#: Programmes that know of waves and of arrivals are solved if the effort is this much for each class.
 WAVE_EFFORT = 100
 #: For each class, its best few resources have a price in the plan.
 PRICED = 4
@@ -160,7 +161,8 @@ def _rehearse(
     who = cast(problem, price, bundle)
     assignments = [("solver", x)]
     if bundle == 1 and len(problem.classes) * WAVE_EFFORT <= problem.limits.effort:
-        assignments += wave_assignments(problem, price, x)
+        to_come = arrival_assignments(problem, price, x)
+        assignments = to_come + assignments + wave_assignments(problem, with_arrivals(problem, price, x), x)
     script, outcome, objective = best_script(who, assignments, near, problem.limits.effort)
     return _placed(who, outcome, x), objective, script, outcome, who
 

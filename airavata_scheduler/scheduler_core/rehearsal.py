@@ -20,8 +20,8 @@ from math import inf
 
 import numpy as np
 
-from .objective import EXCESS_LATE_S, LATE_TASK_S, QUEUEING, Costs
-from .problem import EPSILON, TASKS, Bools, Floats, Problem, Running
+from .objective import EXCESS_LATE_S, LATE_TASK_S, Costs, arrival_weight, parts
+from .problem import EPSILON, Bools, Floats, Problem, Running
 from .shares import LARGE_PART
 
 _MANY = 1_000_000
@@ -154,7 +154,7 @@ def cast(problem: Problem, price: Costs, bundle: int = 1) -> Cast:
         most=np.minimum(problem.most[rows], _MANY).astype(int).tolist(),
         capacity=[tuple(row) for row in problem.capacity.tolist()],
         wait=problem.wait_s.tolist(),
-        part=_parts(problem),
+        part=parts(problem).tolist(),
         least=tuple(problem.request.min(axis=0, initial=np.inf).tolist()) if rows else (),
     )
 
@@ -335,11 +335,9 @@ def judge(who: Cast, outcome: Outcome) -> float:
     if problem.limits.window_s is not None:
         return total
     total += float(np.dot(problem.weights[:, 0], ends) + np.dot(problem.weights[:, 2], late))
-    if problem.snapshot.arrivals_per_s > 0:
-        # Who comes at a time t finds each pool busy for another `end - t`.
-        found = QUEUEING * sum(part * outcome.pool_end(p) ** 2 / 2.0 for p, part in enumerate(who.part))
-        total += problem.snapshot.arrivals_per_s * found * float(problem.weights[:, 0].mean())
-    return total
+    # Who comes at a time t finds each pool busy for another `end - t`.
+    busy = sum(part * outcome.pool_end(p) ** 2 / 2.0 for p, part in enumerate(who.part))
+    return total + arrival_weight(problem) * busy
 
 
 def late_tasks(who: Cast, outcome: Outcome) -> float:
@@ -367,16 +365,6 @@ def copies_free(request: tuple[float, ...], free: list[float]) -> int:
         if amount > 0:
             most = min(most, (left + EPSILON * max(1.0, amount)) / amount)
     return int(most) if most > 0 else 0
-
-
-def _parts(problem: Problem) -> list[float]:
-    """(P,) the part of all capacity that a pool is, over the dimensions that are limited everywhere."""
-    limited = [d for d, name in enumerate(problem.dims) if name != TASKS]
-    if not limited:
-        return [1.0 / max(1, len(problem.pools))] * len(problem.pools)
-    amounts = problem.capacity[:, limited]
-    parts: list[float] = (amounts / np.maximum(amounts.sum(axis=0), EPSILON)).mean(axis=1).tolist()
-    return parts
 
 
 def until(problem: Problem) -> Floats:

@@ -3,7 +3,8 @@
 A script is made group by group in some order, each task going where its cost plus the price of its finish is least:
 with the horizon at zero this is HEFT (earliest finish, by upward rank), with the horizon at infinity it is
 cheapest-first, and between the two it is *the cheapest place that still ends by the horizon*. The relaxed optimum of
-the ladder gives one more script. The best of them is improved by moving tasks away from the pool that ends last.
+the ladder gives one more script, or several with other prices. The best of them is improved by moving tasks away from
+the pool that ends last.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ def best_script(
 ) -> tuple[Script, Outcome, float]:
     """Rehearses scripts of all orders, then of the best orders with all horizons and assignments; improves a few.
 
-    The first assignment is the solver's own and tried with every order; `near` (C, P) is how much worse than it a place
-    is.
+    The first assignment is the most promising and tried with every order; `near` (C, P) is how much worse a place is
+    than that of the solver.
 
     `effort` bounds the tasks started in rehearsals, so that the result depends on the input only. What serves by
     deadline and never looks ahead (earliest deadline first) says how many tasks may be late.

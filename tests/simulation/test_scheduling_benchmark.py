@@ -23,7 +23,8 @@ def test_instances_depend_on_their_seed_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "seed"), [("prices", 1), ("deadlines", 1), ("wf-epigenomics", 1), ("bursts", 134), ("bursts", 331)]
+    ("name", "seed"),
+    [("prices", 1), ("deadlines", 1), ("wf-epigenomics", 1), ("bursts", 134), ("bursts", 331), ("bursts", 518)],
 )
 def test_ours_beats_the_best_baseline(name: str, seed: int) -> None:
     instance = next(i for i in instances(seed) if i.name == name)
